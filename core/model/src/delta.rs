@@ -1,0 +1,21 @@
+//! Deltas: what changed, as every configuration source says it.
+
+use crate::{Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid};
+use serde::{Deserialize, Serialize};
+
+/// One change to the mesh's state. A list of them is applied as one step: readers see all of it or nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Delta {
+    /// A workload is new or changed.
+    Workload(Workload),
+    /// A workload is gone.
+    WorkloadGone(WorkloadUid),
+    /// A service is new or changed.
+    Service(Service),
+    /// A service is gone.
+    ServiceGone(ServiceKey),
+    /// A policy is new or changed.
+    Policy(Policy),
+    /// A policy is gone.
+    PolicyGone(PolicyKey),
+}
