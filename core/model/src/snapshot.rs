@@ -1,0 +1,125 @@
+//! Snapshots: the mesh's state at one instant, immutable and cheap to hold.
+
+mod endpoints;
+mod sharded;
+mod store;
+
+pub use endpoints::{Endpoint, Endpoints};
+pub use sharded::Sharded;
+pub use store::{Changed, SnapshotStore, Viewpoint};
+
+use crate::{
+    Name, NetworkAddress, Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid, policy::PolicyIndex,
+};
+use std::sync::Arc;
+
+/// What an address stands for.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A workload's own address.
+    Workload(Arc<Workload>),
+    /// A service's virtual address.
+    Service(Arc<ServiceEntry>),
+}
+
+/// A service with its endpoints.
+#[derive(Debug)]
+pub struct ServiceEntry {
+    /// The service.
+    pub service: Service,
+    /// The workloads behind it.
+    pub endpoints: Endpoints,
+}
+
+/// DENY and ALLOW policies of one scope, indexed.
+#[derive(Debug, Default)]
+pub struct PolicySet {
+    /// DENY policies that are enforced.
+    pub deny: PolicyIndex,
+    /// ALLOW policies that are enforced.
+    pub allow: PolicyIndex,
+    /// Policies in dry run, of both actions.
+    pub dry_run: PolicyIndex,
+}
+
+/// The mesh's state at one instant. Look-ups are O(1); copies share everything that did not change.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Counts changes; a reader that kept the number knows whether anything is new.
+    pub version: u64,
+    workloads: Sharded<WorkloadUid, Arc<Workload>>,
+    by_pod: Sharded<(Name, Name), WorkloadUid>,
+    by_address: Sharded<NetworkAddress, WorkloadUid>,
+    services: Sharded<ServiceKey, Arc<ServiceEntry>>,
+    by_vip: Sharded<NetworkAddress, ServiceKey>,
+    policies: Sharded<PolicyKey, Arc<Policy>>,
+    global: Arc<PolicySet>,
+    by_namespace: Sharded<Name, Arc<PolicySet>>,
+    selected: Sharded<Arc<[PolicyKey]>, Arc<PolicySet>>,
+}
+
+impl Snapshot {
+    /// The workload with this uid.
+    pub fn workload(&self, uid: &str) -> Option<&Arc<Workload>> {
+        self.workloads.get(uid)
+    }
+
+    /// The workload of a pod.
+    pub fn workload_of_pod(&self, namespace: &Name, name: &Name) -> Option<&Arc<Workload>> {
+        self.workloads.get(&**self.by_pod.get(&(namespace.clone(), name.clone()))?)
+    }
+
+    /// The workload that owns `address`.
+    pub fn workload_at(&self, address: &NetworkAddress) -> Option<&Arc<Workload>> {
+        self.workloads.get(&**self.by_address.get(address)?)
+    }
+
+    /// The service whose virtual address `address` is.
+    pub fn service_at(&self, address: &NetworkAddress) -> Option<&Arc<ServiceEntry>> {
+        self.services.get(self.by_vip.get(address)?)
+    }
+
+    /// What `address` stands for; a service's address wins over a workload's, as a VIP is claimed on purpose.
+    pub fn target_at(&self, address: &NetworkAddress) -> Option<Target> {
+        if let Some(s) = self.service_at(address) {
+            return Some(Target::Service(s.clone()));
+        }
+        self.workload_at(address).cloned().map(Target::Workload)
+    }
+
+    /// The service with this key, and its endpoints.
+    pub fn service(&self, key: &ServiceKey) -> Option<&Arc<ServiceEntry>> {
+        self.services.get(key)
+    }
+
+    /// The policy with this key.
+    pub fn policy(&self, key: &PolicyKey) -> Option<&Arc<Policy>> {
+        self.policies.get(key)
+    }
+
+    /// Every workload, in no particular order.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.workloads.values()
+    }
+
+    /// Every service, in no particular order.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<ServiceEntry>> {
+        self.services.values()
+    }
+
+    /// Every policy, in no particular order.
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies.values()
+    }
+
+    /// The policy sets that hold for `workload`: global, its namespace's, and those that selected it.
+    pub fn policy_sets(&self, workload: &Workload) -> [Option<&PolicySet>; 3] {
+        [
+            Some(&*self.global),
+            self.by_namespace.get(&workload.namespace).map(|s| &**s),
+            (!workload.policies.is_empty())
+                .then(|| self.selected.get(&*workload.policies).map(|s| &**s))
+                .flatten(),
+        ]
+    }
+}
