@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Delta {
     /// A workload is new or changed.
-    Workload(Workload),
+    Workload(Box<Workload>),
     /// A workload is gone.
     WorkloadGone(WorkloadUid),
     /// A service is new or changed.

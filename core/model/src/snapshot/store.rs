@@ -109,7 +109,7 @@ struct Step<'a> {
 impl Step<'_> {
     fn apply(&mut self, delta: Delta) {
         match delta {
-            Delta::Workload(w) => self.put_workload(w),
+            Delta::Workload(w) => self.put_workload(*w),
             Delta::WorkloadGone(uid) => self.drop_workload(&uid),
             Delta::Service(s) => self.put_service(s),
             Delta::ServiceGone(key) => self.drop_service(&key),
