@@ -28,8 +28,8 @@ pub fn inbound(snapshot: &Snapshot, workload: &Workload, c: &Connection<'_>) -> 
     let key = |p: &std::sync::Arc<crate::Policy>| p.key.clone();
     let dry_run = sets().find_map(|s| s.dry_run.first_match(c)).map(key);
     if let Some(policy) = sets().find_map(|s| s.deny.first_match(c)) {
-        // What a STRICT PeerAuthentication becomes refuses whoever has no identity: say so in its own words.
-        let reason = if c.identity.is_none() { Reason::PlaintextRefused } else { Reason::PolicyDenied };
+        let plaintext = c.identity.is_none() && policy.demands_mutual_tls();
+        let reason = if plaintext { Reason::PlaintextRefused } else { Reason::PolicyDenied };
         return Verdict { refused: Some(reason), policy: Some(key(policy)), dry_run };
     }
     if sets().all(|s| s.allow.is_empty()) {
@@ -40,3 +40,6 @@ pub fn inbound(snapshot: &Snapshot, workload: &Workload, c: &Connection<'_>) -> 
         None => Verdict { refused: Some(Reason::PolicyDenied), policy: None, dry_run },
     }
 }
+
+#[cfg(test)]
+mod tests;

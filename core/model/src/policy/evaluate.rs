@@ -1,6 +1,6 @@
 //! Whether a policy matches a connection: the plain definition, that the index must agree with.
 
-use super::{Match, Policy, Rule, StringMatch};
+use super::{Action, Match, Policy, Rule, StringMatch};
 use crate::Identity;
 use std::net::IpAddr;
 
@@ -18,6 +18,12 @@ pub struct Connection<'a> {
 }
 
 impl Policy {
+    /// Whether this is what STRICT mutual TLS becomes on the wire: it refuses whoever has no principal at all.
+    pub fn demands_mutual_tls(&self) -> bool {
+        let mut matches = self.rules.iter().flat_map(|r| &r.clauses).flat_map(|c| &c.matches);
+        self.action == Action::Deny && matches.any(|m| m.not_principals.contains(&StringMatch::Presence))
+    }
+
     /// Whether any rule holds for `c`.
     pub fn matches(&self, c: &Connection<'_>) -> bool {
         self.rules.iter().any(|r| r.matches(c))
@@ -43,10 +49,7 @@ impl Match {
             && holds(&self.service_accounts, &self.not_service_accounts, |s| {
                 id.is_some_and(|i| i.namespace == s.namespace && i.service_account == s.service_account)
             })
-            && (self.principals.is_empty() && self.not_principals.is_empty() || {
-                let principal = id.map(|i| i.principal());
-                holds(&self.principals, &self.not_principals, |m| m.matches(principal.as_deref()))
-            })
+            && holds(&self.principals, &self.not_principals, |m| m.matches_principal(id))
     }
 }
 
@@ -65,4 +68,44 @@ impl StringMatch {
             StringMatch::Presence => !s.is_empty(),
         }
     }
+
+    /// Whether `identity`'s principal matches, without writing the principal out.
+    fn matches_principal(&self, identity: Option<&Identity>) -> bool {
+        let Some(id) = identity else { return false };
+        let parts = [&*id.trust_domain, "/ns/", &*id.namespace, "/sa/", &*id.service_account];
+        match self {
+            StringMatch::Exact(e) => {
+                parts.iter().try_fold(&**e, |rest, part| rest.strip_prefix(part)) == Some("")
+            }
+            StringMatch::Prefix(p) => covers(parts.into_iter(), p, |part, sought| {
+                if sought.len() <= part.len() {
+                    Err(part.starts_with(sought))
+                } else {
+                    Ok(sought.strip_prefix(part))
+                }
+            }),
+            StringMatch::Suffix(p) => covers(parts.into_iter().rev(), p, |part, sought| {
+                if sought.len() <= part.len() {
+                    Err(part.ends_with(sought))
+                } else {
+                    Ok(sought.strip_suffix(part))
+                }
+            }),
+            StringMatch::Presence => true,
+        }
+    }
 }
+
+/// Whether the text that `parts` make when joined covers `sought` from its first part on. For each part, `step` says
+/// either that the answer is known, or what is left to seek in the parts that follow.
+fn covers<'s>(
+    mut parts: impl Iterator<Item = &'s str>,
+    sought: &'s str,
+    step: impl Fn(&'s str, &'s str) -> Result<Option<&'s str>, bool>,
+) -> bool {
+    let end = parts.try_fold(sought, |sought, part| step(part, sought)?.ok_or(false));
+    end.map_or_else(|known| known, str::is_empty)
+}
+
+#[cfg(test)]
+mod tests;

@@ -160,3 +160,6 @@ fn principal_key(s: &str) -> Option<Key> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

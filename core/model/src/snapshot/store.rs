@@ -363,3 +363,6 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,158 @@
+use super::*;
+use crate::{
+    Delta, SnapshotStore,
+    service::ServicePort,
+    workload::{Health, PortMapping, Tunnel},
+};
 
+fn workload(name: &str, ip: &str, tunnel: Tunnel) -> Workload {
+    let mut w = Workload::new(format!("uid-{name}"), "shop", name, name);
+    w.addresses = ip.split(',').map(|a| a.parse().unwrap()).collect();
+    w.tunnel = tunnel;
+    w
+}
+
+fn behind(mut w: Workload, service: &Service, target: u16) -> Workload {
+    w.services.insert(service.key.clone(), vec![PortMapping { service_port: 80, target_port: target }]);
+    w
+}
+
+fn service(name: &str, vip: &str) -> Service {
+    let mut s = Service::new("shop", name, format!("{name}.shop.svc.cluster.local"));
+    s.addresses = vip.split(',').map(|a| NetworkAddress::new("".into(), a.parse().unwrap())).collect();
+    s.ports = vec![ServicePort { service_port: 80, target_port: 0 }];
+    s
+}
+
+fn mesh(workloads: Vec<Workload>, services: Vec<Service>) -> Arc<Snapshot> {
+    let store = SnapshotStore::default();
+    let deltas = workloads.into_iter().map(|w| Delta::Workload(Box::new(w)));
+    store.apply(deltas.chain(services.into_iter().map(Delta::Service)).collect());
+    store.load()
+}
+
+fn client() -> Workload {
+    workload("web", "10.0.0.1,fd00::1", Tunnel::Hbone)
+}
+
+fn ask(snapshot: &Snapshot, to: &str) -> Outbound {
+    outbound(snapshot, &client(), to.parse().unwrap(), 0)
+}
+
+fn tunnelled(o: Outbound) -> Tunnelled {
+    match o {
+        Outbound::Tunnel(t) => *t,
+        other => panic!("expected a tunnel, got {other:?}"),
+    }
+}
+
+#[test]
+fn what_the_mesh_does_not_know_goes_on_untouched() {
+    let o = ask(&mesh(vec![], vec![]), "192.0.2.1:443");
+    assert!(
+        matches!(o, Outbound::Plain { to, workload: None, .. } if to == "192.0.2.1:443".parse().unwrap())
+    );
+}
+
+#[test]
+fn a_meshed_workload_is_reached_through_a_tunnel_to_its_own_address() {
+    let m = mesh(vec![workload("api", "10.0.0.2", Tunnel::Hbone)], vec![]);
+    let t = tunnelled(ask(&m, "10.0.0.2:8080"));
+    assert_eq!((t.hop, t.authority), ("10.0.0.2:15008".parse().unwrap(), "10.0.0.2:8080".parse().unwrap()));
+    assert_eq!(*t.expect, [Identity::new("cluster.local", "shop", "api")]);
+}
+
+#[test]
+fn an_unmeshed_or_host_network_workload_is_reached_plainly() {
+    let mut host = workload("node", "10.0.0.3", Tunnel::Hbone);
+    host.host_network = true;
+    let m = mesh(vec![workload("old", "10.0.0.2", Tunnel::None), host], vec![]);
+    for to in ["10.0.0.2:80", "10.0.0.3:80"] {
+        assert!(matches!(ask(&m, to), Outbound::Plain { workload: Some(_), .. }), "{to}");
+    }
+}
+
+#[test]
+fn a_service_is_reached_at_the_workloads_own_port() {
+    let s = service("api", "10.96.0.1");
+    let m = mesh(vec![behind(workload("api-0", "10.0.0.2", Tunnel::Hbone), &s, 8080)], vec![s]);
+    let t = tunnelled(ask(&m, "10.96.0.1:80"));
+    assert_eq!(t.authority, "10.0.0.2:8080".parse().unwrap());
+    assert!(t.service.is_some());
+}
+
+#[test]
+fn the_families_of_vip_and_endpoint_agree_where_they_can() {
+    let s = service("api", "10.96.0.1,fd96::1");
+    let dual = behind(workload("api-0", "10.0.0.2,fd00::2", Tunnel::Hbone), &s, 8080);
+    let m = mesh(vec![dual], vec![s.clone()]);
+    assert_eq!(tunnelled(ask(&m, "[fd96::1]:80")).authority, "[fd00::2]:8080".parse().unwrap());
+    let only_v4 = behind(workload("api-0", "10.0.0.2", Tunnel::Hbone), &s, 8080);
+    let m = mesh(vec![only_v4], vec![s]);
+    assert_eq!(tunnelled(ask(&m, "[fd96::1]:80")).authority, "10.0.0.2:8080".parse().unwrap());
+}
+
+#[test]
+fn unknown_ports_and_missing_endpoints_have_their_reasons() {
+    let s = service("api", "10.96.0.1");
+    let mut sick = behind(workload("api-0", "10.0.0.2", Tunnel::Hbone), &s, 8080);
+    sick.health = Health::Unhealthy;
+    let m = mesh(vec![sick], vec![s]);
+    let reason = |o| match o {
+        Outbound::Refuse { reason, .. } => reason,
+        other => panic!("expected a refusal, got {other:?}"),
+    };
+    assert_eq!(reason(ask(&m, "10.96.0.1:81")), Reason::UnknownPort);
+    assert_eq!(reason(ask(&m, "10.96.0.1:80")), Reason::NoHealthyEndpoint);
+}
+
+#[test]
+fn endpoints_are_picked_evenly() {
+    let s = service("api", "10.96.0.1");
+    let workloads: Vec<_> = (0..8)
+        .map(|n| behind(workload(&format!("api-{n}"), &format!("10.0.1.{n}"), Tunnel::Hbone), &s, 80))
+        .collect();
+    let m = mesh(workloads, vec![s]);
+    let mut seen = std::collections::BTreeMap::new();
+    for n in 0..800u64 {
+        let rand = n.wrapping_mul(u64::MAX / 800);
+        let o = outbound(&m, &client(), "10.96.0.1:80".parse().unwrap(), rand);
+        *seen.entry(tunnelled(o).authority).or_insert(0) += 1;
+    }
+    assert_eq!(seen.len(), 8);
+    assert!(seen.values().all(|n| (99..=101).contains(n)), "{seen:?}");
+}
+
+#[test]
+fn a_waypoint_is_passed_first_and_keeps_what_was_asked_for() {
+    let wp = service("waypoint", "10.96.0.9");
+    let mut s = service("api", "10.96.0.1");
+    let gateway = Gateway { destination: GatewayDestination::Service(wp.key.clone()), hbone_port: 15008 };
+    s.waypoint = Some(gateway.clone());
+    let wp_pod = behind(workload("wp-0", "10.0.0.9", Tunnel::Hbone), &wp, 15008);
+    let mut direct = workload("api-0", "10.0.0.2", Tunnel::Hbone);
+    direct.waypoint = Some(gateway);
+    let m = mesh(vec![wp_pod.clone(), direct], vec![s.clone(), wp.clone()]);
+    for to in ["10.96.0.1:80", "10.0.0.2:8080"] {
+        let t = tunnelled(ask(&m, to));
+        assert_eq!((t.hop, t.authority), ("10.0.0.9:15008".parse().unwrap(), to.parse().unwrap()));
+        assert!(t.via_waypoint);
+    }
+    let from_waypoint = outbound(&m, &wp_pod, "10.0.0.2:8080".parse().unwrap(), 0);
+    assert!(!tunnelled(from_waypoint).via_waypoint, "the waypoint's own traffic must not come back to it");
+    let lost = mesh(vec![], vec![s]);
+    assert!(
+        matches!(ask(&lost, "10.96.0.1:80"), Outbound::Refuse { reason: Reason::UnknownWaypoint, .. }),
+        "a waypoint that is not there must not be gone around"
+    );
+}
+
+#[test]
+fn names_that_a_service_gives_besides_are_expected_too() {
+    let mut s = service("api", "10.96.0.1");
+    s.subject_alt_names = vec!["spiffe://cluster.local/ns/shop/sa/legacy".into(), "not-an-identity".into()];
+    let m = mesh(vec![behind(workload("api-0", "10.0.0.2", Tunnel::Hbone), &s, 8080)], vec![s]);
+    let t = tunnelled(ask(&m, "10.96.0.1:80"));
+    assert_eq!(t.expect.len(), 2);
+    assert!(t.expect.contains(&Identity::new("cluster.local", "shop", "legacy")));
+}

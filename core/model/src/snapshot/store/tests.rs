@@ -1,0 +1,189 @@
+use super::*;
+use crate::{
+    NetworkAddress,
+    service::{LoadBalancing, LocalityMode},
+    workload::PortMapping,
+};
+
+fn workload(name: &str, ip: &str) -> Workload {
+    let mut w = Workload::new(format!("uid-{name}"), "shop", name, name);
+    w.addresses = vec![ip.parse().unwrap()];
+    w
+}
+
+fn service(name: &str) -> Service {
+    Service::new("shop", name, format!("{name}.shop"))
+}
+
+fn behind(mut w: Workload, s: &Service) -> Workload {
+    w.services.insert(s.key.clone(), vec![PortMapping { service_port: 80, target_port: 80 }]);
+    w
+}
+
+fn put(w: Workload) -> Delta {
+    Delta::Workload(Box::new(w))
+}
+
+fn at(ip: &str) -> NetworkAddress {
+    NetworkAddress::new("".into(), ip.parse().unwrap())
+}
+
+fn names(s: &Snapshot, key: &ServiceKey) -> Vec<String> {
+    s.service(key).unwrap().endpoints.pickable().iter().map(|e| e.workload.name.to_string()).collect()
+}
+
+#[test]
+fn what_was_put_is_found_and_what_was_dropped_is_not() {
+    let store = SnapshotStore::default();
+    let changed = store.apply(vec![put(workload("a", "10.0.0.1"))]);
+    assert_eq!((changed.version, changed.workloads.len()), (1, 1));
+    let s = store.load();
+    assert_eq!(&*s.workload_at(&at("10.0.0.1")).unwrap().name, "a");
+    assert!(s.workload_of_pod(&"shop".into(), &"a".into()).is_some());
+    store.apply(vec![Delta::WorkloadGone("uid-a".into())]);
+    assert!(store.load().workload_at(&at("10.0.0.1")).is_none());
+    assert!(store.load().workload_of_pod(&"shop".into(), &"a".into()).is_none());
+    assert!(s.workload("uid-a").is_some(), "a snapshot that is held does not change");
+}
+
+#[test]
+fn the_same_again_is_no_change() {
+    let store = SnapshotStore::default();
+    store.apply(vec![put(workload("a", "10.0.0.1")), Delta::Service(service("api"))]);
+    let before = store.load();
+    let changed = store.apply(vec![
+        put(workload("a", "10.0.0.1")),
+        Delta::Service(service("api")),
+        Delta::WorkloadGone("uid-unknown".into()),
+    ]);
+    assert!(changed.is_empty());
+    assert!(Arc::ptr_eq(&before, &store.load()));
+}
+
+#[test]
+fn an_address_that_moves_on_is_not_lost_when_its_first_owner_goes() {
+    let store = SnapshotStore::default();
+    store.apply(vec![put(workload("old", "10.0.0.1"))]);
+    store.apply(vec![put(workload("new", "10.0.0.1"))]);
+    store.apply(vec![Delta::WorkloadGone("uid-old".into())]);
+    assert_eq!(&*store.load().workload_at(&at("10.0.0.1")).unwrap().name, "new");
+}
+
+#[test]
+fn a_changed_address_forgets_the_old_one() {
+    let store = SnapshotStore::default();
+    store.apply(vec![put(workload("a", "10.0.0.1"))]);
+    store.apply(vec![put(workload("a", "10.0.0.2"))]);
+    let s = store.load();
+    assert!(s.workload_at(&at("10.0.0.1")).is_none());
+    assert!(s.workload_at(&at("10.0.0.2")).is_some());
+    assert_eq!(s.workloads().count(), 1);
+}
+
+#[test]
+fn workload_and_service_may_come_in_either_order() {
+    let api = service("api");
+    let w = behind(workload("a", "10.0.0.1"), &api);
+    for deltas in
+        [vec![put(w.clone()), Delta::Service(api.clone())], vec![Delta::Service(api.clone()), put(w.clone())]]
+    {
+        let (one, two) = (SnapshotStore::default(), SnapshotStore::default());
+        one.apply(deltas.clone());
+        for d in deltas {
+            two.apply(vec![d]);
+        }
+        for store in [one, two] {
+            assert_eq!(names(&store.load(), &api.key), ["a"]);
+        }
+    }
+}
+
+#[test]
+fn endpoints_follow_their_workloads() {
+    let api = service("api");
+    let store = SnapshotStore::default();
+    let w = |n: &str, ip: &str| behind(workload(n, ip), &api);
+    store.apply(vec![Delta::Service(api.clone()), put(w("a", "10.0.0.1")), put(w("b", "10.0.0.2"))]);
+    assert_eq!(names(&store.load(), &api.key), ["a", "b"]);
+    let mut sick = w("a", "10.0.0.1");
+    sick.health = Health::Unhealthy;
+    let changed = store.apply(vec![put(sick)]);
+    assert!(changed.services.contains(&api.key));
+    assert_eq!(names(&store.load(), &api.key), ["b"]);
+    assert_eq!(store.load().service(&api.key).unwrap().endpoints.all().len(), 2);
+    store.apply(vec![put(workload("b", "10.0.0.2"))]);
+    assert!(names(&store.load(), &api.key).is_empty());
+}
+
+#[test]
+fn locality_prefers_or_demands_what_is_near() {
+    let mut api = service("api");
+    let near = |n: &str, ip: &str, node: &str, api: &Service| {
+        let mut w = behind(workload(n, ip), api);
+        w.node = node.into();
+        put(w)
+    };
+    let balancing = |mode| LoadBalancing { scopes: vec![Scope::Node], mode, publish_not_ready: false };
+    let viewpoint = || Viewpoint { node: Some("n1".into()), ..Viewpoint::default() };
+    for (mode, with_near, without) in [
+        (LocalityMode::Any, vec!["a", "b"], vec!["b"]),
+        (LocalityMode::Strict, vec!["a"], vec![]),
+        (LocalityMode::Failover, vec!["a"], vec!["b"]),
+    ] {
+        api.load_balancing = balancing(mode);
+        let store = SnapshotStore::new(viewpoint());
+        store.apply(vec![
+            Delta::Service(api.clone()),
+            near("a", "10.0.0.1", "n1", &api),
+            near("b", "10.0.0.2", "n2", &api),
+        ]);
+        assert_eq!(names(&store.load(), &api.key), with_near, "{mode:?}");
+        store.apply(vec![Delta::WorkloadGone("uid-a".into())]);
+        assert_eq!(names(&store.load(), &api.key), without, "{mode:?}");
+    }
+}
+
+#[test]
+fn a_policy_that_changes_scope_leaves_the_old_one() {
+    let policy = |scope| {
+        Delta::Policy(Policy {
+            key: PolicyKey { namespace: "shop".into(), name: "p".into() },
+            scope,
+            action: Action::Deny,
+            dry_run: false,
+            rules: vec![],
+        })
+    };
+    let store = SnapshotStore::default();
+    let w = workload("a", "10.0.0.1");
+    let holding =
+        |store: &SnapshotStore| store.load().policy_sets(&w).map(|s| s.is_some_and(|s| !s.deny.is_empty()));
+    store.apply(vec![policy(PolicyScope::Global)]);
+    assert_eq!(holding(&store), [true, false, false]);
+    store.apply(vec![policy(PolicyScope::Namespace)]);
+    assert_eq!(holding(&store), [false, true, false]);
+    store.apply(vec![Delta::PolicyGone(PolicyKey { namespace: "shop".into(), name: "p".into() })]);
+    assert_eq!(holding(&store), [false, false, false]);
+}
+
+#[test]
+fn a_selected_policy_may_come_after_the_workload_that_names_it() {
+    let key = PolicyKey { namespace: "shop".into(), name: "p".into() };
+    let store = SnapshotStore::default();
+    let mut w = workload("a", "10.0.0.1");
+    w.policies = vec![key.clone()];
+    store.apply(vec![put(w.clone())]);
+    let holds = |store: &SnapshotStore| store.load().policy_sets(&w)[2].is_some_and(|s| !s.deny.is_empty());
+    assert!(!holds(&store));
+    let policy = Policy {
+        key: key.clone(),
+        scope: PolicyScope::Selector,
+        action: Action::Deny,
+        dry_run: false,
+        rules: vec![],
+    };
+    store.apply(vec![Delta::Policy(policy)]);
+    assert!(holds(&store));
+    store.apply(vec![Delta::PolicyGone(key)]);
+    assert!(!holds(&store));
+}
