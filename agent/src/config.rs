@@ -1,0 +1,130 @@
+//! The agent's configuration: a YAML file, overridden by flags and the environment, turned once into a typed value.
+
+mod args;
+mod defaults;
+mod settings;
+
+pub use args::ConfigArgs;
+pub use settings::Settings;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
+
+/// Everything the agent must be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node's name, as workloads carry it.
+    pub node: String,
+    /// The node's address, for the control plane's eyes only.
+    pub node_ip: IpAddr,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The network that the node's pods belong to; empty is the default one.
+    pub network: String,
+    /// The trust domain of the identities here.
+    pub trust_domain: String,
+    /// The control plane.
+    pub control: Control,
+    /// Where the list of this node's pods is.
+    pub pods: PathBuf,
+    /// What holds sockets and runtime files: `/run/weft/<node>`.
+    pub state_dir: PathBuf,
+    /// What outlives a reboot, the last state of the mesh: `/var/lib/weft/<node>`.
+    pub cache_dir: PathBuf,
+    /// Where kernel programs and maps are pinned, in a bpffs.
+    pub pin_dir: PathBuf,
+    /// The cgroup v2 below which connections are captured; found by itself when not given.
+    pub cgroup: Option<PathBuf>,
+    /// The local socket of the command line.
+    pub admin_socket: PathBuf,
+    /// Admin, for people and tools on the node.
+    pub admin: SocketAddr,
+    /// Prometheus metrics.
+    pub metrics: SocketAddr,
+    /// Readiness.
+    pub readiness: SocketAddr,
+    /// How many lanes (threads that carry connections) there are.
+    pub lanes: NonZeroUsize,
+    /// Connections beyond this many are refused.
+    pub max_connections: usize,
+    /// How long open connections may take to finish when the agent leaves.
+    pub drain: Duration,
+    /// The log filter (`info`, `weft_agent=debug`).
+    pub log: String,
+    /// Explicit listeners in place of capture.
+    pub explicit: Option<Explicit>,
+}
+
+/// How the control plane is reached.
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// `https://host:port` of discovery and CA.
+    pub address: String,
+    /// The root that its certificate must chain to, in PEM.
+    pub root: PathBuf,
+    /// A file with the token that names this agent.
+    pub token: PathBuf,
+}
+
+/// The mode without privileges: nothing is captured, applications are pointed at listeners.
+#[derive(Clone, Debug)]
+pub struct Explicit {
+    /// The workloads that this agent stands for.
+    pub workloads: Vec<ExplicitWorkload>,
+}
+
+/// One workload of the mode without privileges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExplicitWorkload {
+    /// The Kubernetes namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// Where HBONE to it is accepted, in place of port 15008 of its address.
+    pub hbone: Option<SocketAddr>,
+    /// The host that its application's ports are on.
+    pub deliver: IpAddr,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{path}: {source}", path = path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_yaml_ng::Error,
+    },
+    /// Something has no default and was not given.
+    #[error("`{key}` is not set: give it in the file, as --{flag}, or as {env} in the environment")]
+    Missing {
+        /// The key in the file.
+        key: &'static str,
+        /// The flag.
+        flag: &'static str,
+        /// The environment variable.
+        env: &'static str,
+    },
+    /// A value is not possible.
+    #[error("`{key}`: {why}")]
+    Invalid {
+        /// The key in the file.
+        key: &'static str,
+        /// What is wrong, and what would be right.
+        why: String,
+    },
+}

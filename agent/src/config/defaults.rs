@@ -1,0 +1,32 @@
+//! Every default, in one table.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Istio's name for a cluster that was given none.
+pub const CLUSTER: &str = "Kubernetes";
+/// Istio's and SPIFFE's usual trust domain.
+pub const TRUST_DOMAIN: &str = "cluster.local";
+/// Below it, one directory for each node's runtime files.
+pub const STATE_DIR: &str = "/run/weft";
+/// Below it, one directory for each node's cached state.
+pub const CACHE_DIR: &str = "/var/lib/weft";
+/// Below it, one directory for each node's pins.
+pub const PIN_DIR: &str = "/sys/fs/bpf/weft";
+/// The list of pods, inside the state directory.
+pub const PODS: &str = "pods.yaml";
+/// The socket of the command line, inside the state directory.
+pub const ADMIN_SOCKET: &str = "admin.sock";
+/// The port for admin, on localhost; ztunnel's and Istio's number.
+pub const ADMIN_PORT: u16 = 15000;
+/// The port for metrics, on every address; ztunnel's and Istio's number.
+pub const METRICS_PORT: u16 = 15020;
+/// The port for readiness, on every address; ztunnel's and Istio's number.
+pub const READINESS_PORT: u16 = 15021;
+/// Where admin listens.
+pub const ADMIN_IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Connections that one agent carries at most.
+pub const MAX_CONNECTIONS: usize = 65_536;
+/// Seconds that open connections have when the agent leaves; Kubernetes' own grace period is 30.
+pub const DRAIN_SECONDS: u64 = 25;
+/// The log filter.
+pub const LOG: &str = "info";

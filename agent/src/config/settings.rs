@@ -1,0 +1,213 @@
+//! The configuration file, and the one conversion that makes a [`Config`] of it.
+
+use super::{Config, ConfigArgs, ConfigError, Control, Explicit, ExplicitWorkload, defaults};
+use serde::Deserialize;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// The file's contents. Everything may be left out that has a default or is given as a flag.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Settings {
+    node: Option<String>,
+    node_ip: Option<IpAddr>,
+    cluster: Option<String>,
+    network: Option<String>,
+    trust_domain: Option<String>,
+    control: ControlSettings,
+    pods: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+    cache_dir: Option<PathBuf>,
+    pin_dir: Option<PathBuf>,
+    cgroup: Option<PathBuf>,
+    admin_socket: Option<PathBuf>,
+    admin: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+    readiness: Option<SocketAddr>,
+    lanes: Option<NonZeroUsize>,
+    max_connections: Option<usize>,
+    drain_seconds: Option<u64>,
+    log: Option<String>,
+    explicit: Option<Vec<ExplicitSettings>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct ControlSettings {
+    address: Option<String>,
+    root: Option<PathBuf>,
+    token: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct ExplicitSettings {
+    namespace: String,
+    name: String,
+    hbone: Option<SocketAddr>,
+    deliver: Option<IpAddr>,
+}
+
+impl Config {
+    /// The configuration that the flags and the file they name amount to.
+    pub fn load(args: ConfigArgs) -> Result<Self, ConfigError> {
+        let settings = match &args.config {
+            Some(path) => Settings::read(path)?,
+            None => Settings::default(),
+        };
+        Self::resolve(settings, args)
+    }
+
+    fn resolve(file: Settings, args: ConfigArgs) -> Result<Self, ConfigError> {
+        let missing = |key, flag, env| ConfigError::Missing { key, flag, env };
+        let node = args.node.or(file.node).ok_or(missing("node", "node", "WEFT_NODE"))?;
+        if node.is_empty() || node.contains('/') || node.starts_with('.') {
+            return Err(ConfigError::Invalid {
+                key: "node",
+                why: format!("`{node}` cannot be a node's name, since directories are named after it"),
+            });
+        }
+        let address = args.control.or(file.control.address);
+        let control = Control {
+            address: address.ok_or(missing("control.address", "control", "WEFT_CONTROL"))?,
+            root: (args.control_root.or(file.control.root)).ok_or(missing(
+                "control.root",
+                "control-root",
+                "WEFT_CONTROL_ROOT",
+            ))?,
+            token: (args.token.or(file.control.token)).ok_or(missing(
+                "control.token",
+                "token",
+                "WEFT_TOKEN_FILE",
+            ))?,
+        };
+        let below = |dir: &str| Path::new(dir).join(&node);
+        let state_dir = args.state_dir.or(file.state_dir).unwrap_or_else(|| below(defaults::STATE_DIR));
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let explicit = match (args.explicit, file.explicit) {
+            (true, None) => {
+                return Err(ConfigError::Invalid {
+                    key: "explicit",
+                    why: "--explicit needs the list `explicit` of workloads in the configuration file".into(),
+                });
+            }
+            (true, Some(workloads)) => Some(Explicit::from(workloads)),
+            (false, _) => None,
+        };
+        let max_connections =
+            args.max_connections.or(file.max_connections).unwrap_or(defaults::MAX_CONNECTIONS);
+        if max_connections == 0 {
+            return Err(ConfigError::Invalid {
+                key: "maxConnections",
+                why: "0 would refuse every connection; leave it out for the default".into(),
+            });
+        }
+        let drain = args.drain_seconds.or(file.drain_seconds).unwrap_or(defaults::DRAIN_SECONDS);
+        Ok(Self {
+            node_ip: args.node_ip.or(file.node_ip).unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            cluster: args.cluster.or(file.cluster).unwrap_or_else(|| defaults::CLUSTER.into()),
+            network: args.network.or(file.network).unwrap_or_default(),
+            trust_domain: (args.trust_domain.or(file.trust_domain))
+                .unwrap_or_else(|| defaults::TRUST_DOMAIN.into()),
+            control,
+            pods: args.pods.or(file.pods).unwrap_or_else(|| state_dir.join(defaults::PODS)),
+            cache_dir: (args.cache_dir.or(file.cache_dir)).unwrap_or_else(|| below(defaults::CACHE_DIR)),
+            pin_dir: args.pin_dir.or(file.pin_dir).unwrap_or_else(|| below(defaults::PIN_DIR)),
+            cgroup: args.cgroup.or(file.cgroup),
+            admin_socket: (args.admin_socket.or(file.admin_socket))
+                .unwrap_or_else(|| state_dir.join(defaults::ADMIN_SOCKET)),
+            admin: (args.admin.or(file.admin))
+                .unwrap_or_else(|| SocketAddr::new(defaults::ADMIN_IP, defaults::ADMIN_PORT)),
+            metrics: args.metrics.or(file.metrics).unwrap_or_else(|| anywhere(defaults::METRICS_PORT)),
+            readiness: args
+                .readiness
+                .or(file.readiness)
+                .unwrap_or_else(|| anywhere(defaults::READINESS_PORT)),
+            lanes: args.lanes.or(file.lanes).unwrap_or(cores),
+            max_connections,
+            drain: Duration::from_secs(drain),
+            log: args.log.or(file.log).unwrap_or_else(|| defaults::LOG.into()),
+            explicit,
+            state_dir,
+            node,
+        })
+    }
+
+    /// Where a successor finds the keeper of this node.
+    pub fn keeper_socket(&self) -> PathBuf {
+        self.state_dir.join("keeper.sock")
+    }
+}
+
+impl Settings {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        serde_yaml_ng::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })
+    }
+}
+
+impl From<Vec<ExplicitSettings>> for Explicit {
+    fn from(list: Vec<ExplicitSettings>) -> Self {
+        let workloads = list.into_iter().map(|w| ExplicitWorkload {
+            namespace: w.namespace,
+            name: w.name,
+            hbone: w.hbone,
+            deliver: w.deliver.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+        });
+        Self { workloads: workloads.collect() }
+    }
+}
+
+/// Every address of the node, IPv4 and IPv6.
+fn anywhere(port: u16) -> SocketAddr {
+    SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = "node: n1\ncontrol: {address: 'https://c:15012', root: /r.pem, token: /t}\n";
+
+    fn load(yaml: &str, args: ConfigArgs) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        Config::load(ConfigArgs { config: Some(path), ..args })
+    }
+
+    #[test]
+    fn defaults_follow_the_node() {
+        let c = load(MINIMAL, ConfigArgs::default()).unwrap();
+        assert_eq!(c.state_dir, Path::new("/run/weft/n1"));
+        assert_eq!(c.pods, Path::new("/run/weft/n1/pods.yaml"));
+        assert_eq!(c.cache_dir, Path::new("/var/lib/weft/n1"));
+        assert_eq!(c.metrics.port(), 15020);
+        assert!(c.admin.ip().is_loopback());
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let args = ConfigArgs { node: Some("n2".into()), drain_seconds: Some(1), ..ConfigArgs::default() };
+        let c = load(MINIMAL, args).unwrap();
+        assert_eq!((c.node.as_str(), c.drain), ("n2", Duration::from_secs(1)));
+        assert_eq!(c.state_dir, Path::new("/run/weft/n2"));
+    }
+
+    #[test]
+    fn errors_name_what_to_mend() {
+        let error = |yaml: &str| load(yaml, ConfigArgs::default()).unwrap_err().to_string();
+        assert!(error("node: n1\nnodes: 2\n").contains("nodes"));
+        assert!(error("node: n1\n").contains("control.address"));
+        assert!(error(&MINIMAL.replace("n1", "../n1")).contains("node"));
+        assert!(error(&format!("{MINIMAL}maxConnections: 0\n")).contains("maxConnections"));
+        assert!(error(&format!("{MINIMAL}lanes: 0\n")).contains("lanes"));
+        let explicit = ConfigArgs { explicit: true, ..ConfigArgs::default() };
+        assert!(load(MINIMAL, explicit).unwrap_err().to_string().contains("explicit"));
+    }
+}

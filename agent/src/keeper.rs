@@ -1,0 +1,17 @@
+//! The keeper: the small process above the worker that holds every listening socket of the pods.
+//!
+//! It has one thread, no keys and nothing to configure. When its worker dies, connections wait in the backlogs of the
+//! sockets it holds, and the next worker, started at once, gets them back by name. A second agent that starts for the
+//! same state directory takes the listeners over through the keeper's Unix socket.
+
+pub mod client;
+mod door;
+mod process;
+pub mod wire;
+
+pub use client::KeeperClient;
+pub use process::{Start, run};
+
+/// The exit code of a worker (and so of the keeper) that cannot start with the configuration it was given: sysexits'
+/// `EX_CONFIG`. Starting it again would change nothing.
+pub const EXIT_CONFIG: u8 = 78;

@@ -1,0 +1,113 @@
+//! The Unix socket at which a successor asks for the listeners.
+
+use super::wire::{self, Message};
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen,
+        socket_with, sockopt,
+    },
+};
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// How long a predecessor may take for one answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where this keeper can be asked for its listeners.
+pub struct Door {
+    /// The listening socket.
+    pub socket: OwnedFd,
+    path: PathBuf,
+}
+
+impl Door {
+    /// Opens the door at `path`, in the place of whoever had it.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let socket = socket()?;
+        bind(&socket, &SocketAddrUnix::new(path)?)?;
+        // The umask may be generous; the listeners of every pod are not for everyone.
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        listen(&socket, 4)?;
+        Ok(Self { socket, path: path.to_owned() })
+    }
+
+    /// Lets one successor in.
+    pub fn accept(&self) -> io::Result<OwnedFd> {
+        let guest = accept_with(&self.socket, SocketFlags::CLOEXEC)?;
+        patient(&guest)?;
+        Ok(guest)
+    }
+
+    /// Closes the door for good.
+    pub fn close(self) {
+        // Nobody can tell it from a stale one, and a stale one is replaced at the next start.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// The agent that serves now, to be followed by this one.
+pub struct Predecessor {
+    socket: OwnedFd,
+}
+
+impl Predecessor {
+    /// Finds the keeper behind `path`, if there is a living one.
+    pub fn find(path: &Path) -> io::Result<Option<Self>> {
+        let socket = socket()?;
+        match connect(&socket, &SocketAddrUnix::new(path)?) {
+            Ok(()) => {
+                patient(&socket)?;
+                Ok(Some(Self { socket }))
+            }
+            Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Copies of the listeners that it holds, by name.
+    pub fn listeners(&self) -> io::Result<BTreeMap<String, OwnedFd>> {
+        wire::send(&self.socket, &Message::List, None)?;
+        receive_all(&self.socket)
+    }
+
+    /// Tells it that its time is over: its worker stops accepting, finishes what is open and exits.
+    pub fn retire(self) -> io::Result<()> {
+        wire::send(&self.socket, &Message::Drain, None)
+    }
+}
+
+/// Receives the answer to [`Message::List`].
+pub fn receive_all(socket: &OwnedFd) -> io::Result<BTreeMap<String, OwnedFd>> {
+    let mut held = BTreeMap::new();
+    loop {
+        match wire::receive(socket)? {
+            Some((Message::Hold(name), Some(listener))) => {
+                held.insert(name, listener);
+            }
+            Some((Message::End, _)) => return Ok(held),
+            Some(_) => {}
+            None => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+fn socket() -> io::Result<OwnedFd> {
+    Ok(socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// A peer that neither reads nor writes must not stop the keeper.
+fn patient(socket: &OwnedFd) -> io::Result<()> {
+    sockopt::set_socket_timeout(socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
+    sockopt::set_socket_timeout(socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+    Ok(())
+}
