@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What every Weft proxy does to the world: HBONE, TLS, discovery, lifecycle, telemetry.
+
+pub mod telemetry;

@@ -54,6 +54,32 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Reason; 22] = [
+        Reason::Ok,
+        Reason::PolicyDenied,
+        Reason::PlaintextRefused,
+        Reason::PolicyChanged,
+        Reason::NoHealthyEndpoint,
+        Reason::UnknownPort,
+        Reason::UnknownDestination,
+        Reason::UnknownWaypoint,
+        Reason::ConnectFailed,
+        Reason::ConnectTimeout,
+        Reason::ConnectionRefused,
+        Reason::TlsFailure,
+        Reason::BadRequest,
+        Reason::RejectedByPeer,
+        Reason::NoCertificate,
+        Reason::ClientReset,
+        Reason::ServerReset,
+        Reason::TunnelLost,
+        Reason::Drained,
+        Reason::WorkloadGone,
+        Reason::LimitReached,
+        Reason::Internal,
+    ];
+
     /// The name used in logs and by the CLI.
     pub fn as_str(self) -> &'static str {
         match self {
