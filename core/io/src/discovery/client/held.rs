@@ -1,0 +1,120 @@
+//! What the client holds: the name, version and nature of every resource, and how a response changes that.
+
+use crate::discovery::{
+    cache::Cached,
+    convert::{self, Entity, Kind, Refused},
+    proto::discovery::DeltaDiscoveryResponse,
+};
+use rustc_hash::FxHashMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use weft_model::Delta;
+
+/// One resource that is held.
+#[derive(Debug)]
+struct Entry {
+    entity: Entity,
+    version: Box<str>,
+}
+
+/// Every resource that is held.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    addresses: FxHashMap<String, Entry>,
+    policies: FxHashMap<String, Entry>,
+}
+
+/// Locks `held`; nothing in here can leave it half-changed.
+pub(super) fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Held {
+    fn of(&mut self, kind: Kind) -> &mut FxHashMap<String, Entry> {
+        match kind {
+            Kind::Address => &mut self.addresses,
+            Kind::Authorization => &mut self.policies,
+        }
+    }
+
+    /// Takes over what the cache held.
+    pub(super) fn restore(&mut self, cached: &Cached) {
+        for delta in &cached.deltas {
+            let (entity, name) = convert::name_of(delta);
+            self.of(convert::kind_of(delta)).insert(name, Entry { entity, version: "".into() });
+        }
+        for (kind, name, version) in &cached.versions {
+            if let Some(entry) = self.of(*kind).get_mut(name) {
+                entry.version = version.as_str().into();
+            }
+        }
+    }
+
+    /// Names and versions of one kind, for the first request of a stream. A resource without a version is named too: the
+    /// server must know of it to say that it is gone.
+    pub(super) fn versions(&self, kind: Kind) -> BTreeMap<String, String> {
+        let held = match kind {
+            Kind::Address => &self.addresses,
+            Kind::Authorization => &self.policies,
+        };
+        held.iter().map(|(name, e)| (name.clone(), e.version.to_string())).collect()
+    }
+
+    /// What `response` changes. A refused resource leaves the one that is held as it is.
+    pub(super) fn take(
+        &mut self,
+        kind: Kind,
+        response: DeltaDiscoveryResponse,
+    ) -> (Vec<Delta>, Vec<Refused>) {
+        let held = self.of(kind);
+        let mut deltas = Vec::with_capacity(response.resources.len() + response.removed_resources.len());
+        let mut refused = Vec::new();
+        for name in response.removed_resources {
+            deltas.extend(held.remove(&name).and_then(|old| convert::gone(old.entity, &name)));
+        }
+        for resource in response.resources {
+            let delta = match convert::decode(kind, &resource) {
+                Ok(delta) => delta,
+                Err(e) => {
+                    refused.push(e);
+                    continue;
+                }
+            };
+            let (entity, name) = convert::name_of(&delta);
+            let old = held.insert(name.clone(), Entry { entity, version: resource.version.into() });
+            if let Some(old) = old.filter(|old| old.entity != entity) {
+                deltas.extend(convert::gone(old.entity, &name));
+            }
+            deltas.push(delta);
+        }
+        (deltas, refused)
+    }
+}
+
+/// The versions of everything at one instant.
+#[derive(Debug)]
+pub(super) struct Versions {
+    addresses: FxHashMap<String, Box<str>>,
+    policies: FxHashMap<String, Box<str>>,
+}
+
+impl Versions {
+    pub(super) fn get(&self, kind: Kind, name: &str) -> Option<String> {
+        let versions = match kind {
+            Kind::Address => &self.addresses,
+            Kind::Authorization => &self.policies,
+        };
+        versions.get(name).map(|v| v.to_string())
+    }
+}
+
+impl Held {
+    pub(super) fn all_versions(&self) -> Versions {
+        let versions = |held: &FxHashMap<String, Entry>| {
+            held.iter().map(|(name, e)| (name.clone(), e.version.clone())).collect()
+        };
+        Versions { addresses: versions(&self.addresses), policies: versions(&self.policies) }
+    }
+}

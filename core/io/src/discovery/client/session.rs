@@ -1,0 +1,140 @@
+//! One stream, from the first request to its end.
+
+use super::{Client, held};
+use crate::discovery::{
+    convert::{Kind, Refused},
+    endpoint::EndpointError,
+    proto::discovery::{
+        self as xds, DeltaDiscoveryRequest, DeltaDiscoveryResponse,
+        aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+    },
+};
+use prost_types::{Struct, Value, value};
+use std::convert::Infallible;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request};
+
+/// The first response of a mesh with 100,000 workloads.
+const LARGEST_RESPONSE: usize = 256 << 20;
+/// What a NACK says at most; it travels in a message of its own, but servers log it.
+const REASONS: usize = 10;
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error("control answers {:?}: {}", .0.code(), .0.message())]
+    Status(Box<tonic::Status>),
+    #[error("control closed the stream")]
+    Closed,
+}
+
+impl From<tonic::Status> for SessionError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Status(Box::new(status))
+    }
+}
+
+impl Client {
+    /// Runs one stream until it ends, which it always does with an error.
+    pub(super) async fn session(&self) -> Result<Infallible, SessionError> {
+        let channel = self.config.endpoint.connect().await?;
+        // One acknowledgement is under way for each response; room for the subscriptions and some of those.
+        let (requests, outgoing) = mpsc::channel(16);
+        for request in self.subscriptions() {
+            requests.send(request).await.map_err(|_| SessionError::Closed)?;
+        }
+        let mut request = Request::new(ReceiverStream::new(outgoing));
+        self.config.endpoint.authorize(&mut request).await?;
+        let mut client = AggregatedDiscoveryServiceClient::new(channel)
+            .max_decoding_message_size(LARGEST_RESPONSE)
+            .max_encoding_message_size(LARGEST_RESPONSE);
+        let mut responses = client.delta_aggregated_resources(request).await?.into_inner();
+        self.status.send_modify(|s| s.opened());
+        tracing::info!(control = %self.config.endpoint.url, "discovery connected");
+        while let Some(response) = responses.message().await? {
+            let answer = self.respond(response);
+            requests.send(answer).await.map_err(|_| SessionError::Closed)?;
+        }
+        Err(SessionError::Closed)
+    }
+
+    /// The first request of each kind.
+    fn subscriptions(&self) -> Vec<DeltaDiscoveryRequest> {
+        let held = held::lock(&self.held);
+        Kind::ALL
+            .into_iter()
+            .map(|kind| DeltaDiscoveryRequest {
+                node: Some(self.node()),
+                type_url: kind.type_url().to_owned(),
+                initial_resource_versions: held.versions(kind),
+                ..DeltaDiscoveryRequest::default()
+            })
+            .collect()
+    }
+
+    fn node(&self) -> xds::Node {
+        let node = &self.config.node;
+        let text = |s: &str| Value { kind: Some(value::Kind::StringValue(s.to_owned())) };
+        let fields = [
+            ("NAME", node.pod.as_str()),
+            ("NAMESPACE", &node.namespace),
+            ("INSTANCE_IPS", &node.ip.to_string()),
+            ("NODE_NAME", &node.node),
+            ("CLUSTER_ID", &self.config.endpoint.cluster),
+        ]
+        .map(|(key, value)| (key.to_owned(), text(value)));
+        xds::Node { id: node.id(), cluster: String::new(), metadata: Some(Struct { fields: fields.into() }) }
+    }
+
+    /// Applies `response` and says what to answer: an ACK, or a NACK that names what is wrong. The good resources of a
+    /// response hold in either case.
+    fn respond(&self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+        let type_url = response.type_url.clone();
+        let response_nonce = response.nonce.clone();
+        let answer = |error_detail| DeltaDiscoveryRequest {
+            type_url: type_url.clone(),
+            response_nonce: response_nonce.clone(),
+            error_detail,
+            ..DeltaDiscoveryRequest::default()
+        };
+        let Some(kind) = Kind::from_type_url(&type_url) else {
+            let message = format!("this node did not ask for `{type_url}`");
+            return answer(Some(invalid(message)));
+        };
+        let names = response.resources.iter().map(|r| &r.name).chain(&response.removed_resources);
+        self.status.send_modify(|s| names.for_each(|n| s.forgive(n)));
+        let refused = {
+            let mut held = held::lock(&self.held);
+            let (deltas, refused) = held.take(kind, response);
+            if !deltas.is_empty() {
+                tracing::debug!(?kind, deltas = deltas.len(), "discovery response");
+                self.sink.apply(deltas);
+                self.changed.notify_one();
+            }
+            refused
+        };
+        self.status.send_modify(|s| {
+            s.answered(kind);
+            refused.iter().for_each(|r| s.refuse(r));
+        });
+        answer((!refused.is_empty()).then(|| nack(&refused)))
+    }
+}
+
+fn invalid(message: String) -> xds::Status {
+    xds::Status { code: Code::InvalidArgument as i32, message, details: Vec::new() }
+}
+
+fn nack(refused: &[Refused]) -> xds::Status {
+    let mut reasons: Vec<String> = refused.iter().take(REASONS).map(ToString::to_string).collect();
+    for reason in &reasons {
+        tracing::warn!(%reason, "resource refused; what was held stays in force");
+    }
+    if refused.len() > REASONS {
+        reasons.push(format!("and {} more", refused.len() - REASONS));
+    }
+    invalid(reasons.join("; "))
+}

@@ -1,0 +1,116 @@
+//! How the client fares, for readiness and for the CLI.
+
+use crate::discovery::convert::{Kind, Refused};
+use serde::Serialize;
+use std::{collections::BTreeMap, time::SystemTime};
+use tokio::sync::watch;
+
+/// Refused resources are remembered up to this many; the rest are only counted.
+const REFUSED_KEPT: usize = 100;
+
+/// Follows a client's [`Status`].
+pub type StatusHandle = watch::Receiver<Status>;
+
+/// Which kinds have had a response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Synced {
+    /// Workloads and services.
+    pub addresses: bool,
+    /// Policies.
+    pub policies: bool,
+}
+
+/// How the client fares.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The control plane's URL.
+    pub control: String,
+    /// Whether a stream is open now.
+    pub connected: bool,
+    /// Since when that is so.
+    pub since: SystemTime,
+    /// Resources that came from the cache at the start.
+    pub restored: Option<usize>,
+    /// What the process has ever been told in full.
+    pub synced: Synced,
+    /// What the open stream has told so far.
+    #[serde(skip)]
+    current: Synced,
+    /// Streams opened so far.
+    pub connects: u64,
+    /// Responses so far.
+    pub responses: u64,
+    /// Resources refused so far.
+    pub refusals: u64,
+    /// Refused resources that were not sent rightly since, and why.
+    pub refused: BTreeMap<String, String>,
+    /// Why the last connection ended or failed.
+    pub last_error: Option<String>,
+}
+
+impl Status {
+    pub(super) fn new(control: &str) -> Self {
+        Self {
+            control: control.to_owned(),
+            connected: false,
+            since: SystemTime::now(),
+            restored: None,
+            synced: Synced::default(),
+            current: Synced::default(),
+            connects: 0,
+            responses: 0,
+            refusals: 0,
+            refused: BTreeMap::new(),
+            last_error: None,
+        }
+    }
+
+    /// Whether there is a state to serve: from control, or from the cache.
+    pub fn has_state(&self) -> bool {
+        self.restored.is_some() || (self.synced.addresses && self.synced.policies)
+    }
+
+    /// Whether the last stream got as far as to tell everything.
+    pub(super) fn synced_now(&self) -> bool {
+        self.current.addresses && self.current.policies
+    }
+
+    pub(super) fn opened(&mut self) {
+        self.connected = true;
+        self.since = SystemTime::now();
+        self.connects += 1;
+        self.current = Synced::default();
+        self.last_error = None;
+    }
+
+    pub(super) fn lost(&mut self, error: String) {
+        if self.connected {
+            self.since = SystemTime::now();
+        }
+        self.connected = false;
+        self.current = Synced::default();
+        self.last_error = Some(error);
+    }
+
+    pub(super) fn answered(&mut self, kind: Kind) {
+        self.responses += 1;
+        for synced in [&mut self.current, &mut self.synced] {
+            match kind {
+                Kind::Address => synced.addresses = true,
+                Kind::Authorization => synced.policies = true,
+            }
+        }
+    }
+
+    /// Notes that `name` is right, or gone.
+    pub(super) fn forgive(&mut self, name: &str) {
+        self.refused.remove(name);
+    }
+
+    pub(super) fn refuse(&mut self, refused: &Refused) {
+        self.refusals += 1;
+        if self.refused.len() < REFUSED_KEPT {
+            self.refused.insert(refused.resource.clone(), refused.cause.to_string());
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Between wire resources and `weft_model::Delta`, both ways.
+//!
+//! Decoding is strict and total: any bytes give a delta or an error that names the resource and the field, so that one
+//! bad resource is refused alone. Encoding is deterministic: equal content gives equal bytes.
+
+mod field;
+mod policy;
+mod service;
+mod workload;
+
+use super::proto::{discovery::Resource, security, workload as wds};
+use prost::Message;
+use prost_types::Any;
+use weft_model::{Delta, Policy, PolicyKey, Service, ServiceKey, Workload};
+
+pub use field::FieldError;
+
+/// A type of resource that a node subscribes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Workloads and services, `istio.workload.Address`.
+    Address,
+    /// Policies, `istio.security.Authorization`.
+    Authorization,
+}
+
+impl Kind {
+    /// Every kind, in the order in which a node subscribes.
+    pub const ALL: [Kind; 2] = [Kind::Address, Kind::Authorization];
+
+    /// Its type URL.
+    pub fn type_url(self) -> &'static str {
+        match self {
+            Kind::Address => "type.googleapis.com/istio.workload.Address",
+            Kind::Authorization => "type.googleapis.com/istio.security.Authorization",
+        }
+    }
+
+    /// The kind with this type URL.
+    pub fn from_type_url(url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| k.type_url() == url)
+    }
+}
+
+/// What a held resource is, which a name alone does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Entity {
+    /// A workload, named by its uid.
+    Workload,
+    /// A service, named by its key.
+    Service,
+    /// A policy, named by its key.
+    Policy,
+}
+
+/// Why a resource is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("resource `{resource}`: {cause}")]
+pub struct Refused {
+    /// The resource's name.
+    pub resource: String,
+    /// What is wrong, and where.
+    #[source]
+    pub cause: FieldError,
+}
+
+/// Decodes one resource of a response of `kind`.
+pub fn decode(kind: Kind, resource: &Resource) -> Result<Delta, Refused> {
+    let refused = |cause| Refused { resource: field::clip(&resource.name), cause };
+    let any = resource.resource.as_ref().ok_or_else(|| refused(FieldError::missing("resource")))?;
+    if any.type_url != kind.type_url() {
+        return Err(refused(FieldError::invalid("resource.type_url", &any.type_url)));
+    }
+    let delta = match kind {
+        Kind::Address => decode_address(&any.value),
+        Kind::Authorization => {
+            parse::<security::Authorization>(&any.value).and_then(policy::from_wire).map(Delta::Policy)
+        }
+    }
+    .map_err(refused)?;
+    let (_, name) = name_of(&delta);
+    if !resource.name.is_empty() && resource.name != name {
+        return Err(refused(FieldError::invalid("name", &name)));
+    }
+    Ok(delta)
+}
+
+fn decode_address(bytes: &[u8]) -> Result<Delta, FieldError> {
+    match parse::<wds::Address>(bytes)?.r#type {
+        Some(wds::address::Type::Workload(w)) => Ok(Delta::Workload(Box::new(workload::from_wire(w)?))),
+        Some(wds::address::Type::Service(s)) => service::from_wire(s),
+        None => Err(FieldError::missing("type")),
+    }
+}
+
+fn parse<M: Message + Default>(bytes: &[u8]) -> Result<M, FieldError> {
+    M::decode(bytes).map_err(|e| FieldError::invalid("resource.value", &e.to_string()))
+}
+
+/// The resource that says `delta`, its version left empty; `None` where the delta says that something is gone.
+pub fn encode(delta: &Delta) -> Option<(Kind, Resource)> {
+    match delta {
+        Delta::Workload(w) => Some((Kind::Address, encode_workload(w))),
+        Delta::Service(s) => Some((Kind::Address, encode_service(s))),
+        Delta::Policy(p) => Some((Kind::Authorization, encode_policy(p))),
+        Delta::WorkloadGone(_) | Delta::ServiceGone(_) | Delta::PolicyGone(_) => None,
+    }
+}
+
+/// The resource that says `w`, its version left empty.
+pub fn encode_workload(w: &Workload) -> Resource {
+    let value = address(wds::address::Type::Workload(workload::to_wire(w)));
+    resource(Kind::Address, w.uid.to_string(), value)
+}
+
+/// The resource that says `s`, its version left empty.
+pub fn encode_service(s: &Service) -> Resource {
+    let value = address(wds::address::Type::Service(service::to_wire(s)));
+    resource(Kind::Address, s.key.to_string(), value)
+}
+
+/// The resource that says `p`, its version left empty.
+pub fn encode_policy(p: &Policy) -> Resource {
+    resource(Kind::Authorization, p.key.to_string(), policy::to_wire(p).encode_to_vec())
+}
+
+fn resource(kind: Kind, name: String, value: Vec<u8>) -> Resource {
+    let any = Any { type_url: kind.type_url().to_owned(), value };
+    Resource { name, resource: Some(any), ..Resource::default() }
+}
+
+fn address(t: wds::address::Type) -> Vec<u8> {
+    wds::Address { r#type: Some(t) }.encode_to_vec()
+}
+
+/// The kind of resource that `delta` is about, as the wire sorts them.
+pub fn kind_of(delta: &Delta) -> Kind {
+    match delta {
+        Delta::Workload(_) | Delta::WorkloadGone(_) | Delta::Service(_) | Delta::ServiceGone(_) => {
+            Kind::Address
+        }
+        Delta::Policy(_) | Delta::PolicyGone(_) => Kind::Authorization,
+    }
+}
+
+/// What `delta` is about, and the name of its resource.
+pub fn name_of(delta: &Delta) -> (Entity, String) {
+    match delta {
+        Delta::Workload(w) => (Entity::Workload, w.uid.to_string()),
+        Delta::WorkloadGone(uid) => (Entity::Workload, uid.to_string()),
+        Delta::Service(s) => (Entity::Service, s.key.to_string()),
+        Delta::ServiceGone(key) => (Entity::Service, key.to_string()),
+        Delta::Policy(p) => (Entity::Policy, p.key.to_string()),
+        Delta::PolicyGone(key) => (Entity::Policy, key.to_string()),
+    }
+}
+
+/// The delta that takes the `entity` named `name` away; `None` where the name cannot be one of its kind.
+pub fn gone(entity: Entity, name: &str) -> Option<Delta> {
+    match entity {
+        Entity::Workload => Some(Delta::WorkloadGone(name.into())),
+        Entity::Service => name.parse::<ServiceKey>().ok().map(Delta::ServiceGone),
+        Entity::Policy => name.parse::<PolicyKey>().ok().map(Delta::PolicyGone),
+    }
+}
+
+#[cfg(test)]
+mod tests;
