@@ -1,0 +1,61 @@
+//! The numbers of a tunnel.
+
+use std::time::Duration;
+
+/// How tunnels behave; one value for both sides.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many bytes a peer may send on one stream before it must wait for us.
+    pub stream_window: u32,
+    /// The same for all streams of a connection together. It bounds what stalled applications can pin, and it is many
+    /// times the stream's window so that a few of them do not stall the others.
+    pub connection_window: u32,
+    /// The largest frame that a peer may send us, in bytes.
+    pub max_frame_size: u32,
+    /// How many bytes of one stream may wait here to be sent.
+    pub send_buffer: usize,
+    /// The largest set of headers that a peer may send, in bytes.
+    pub max_header_list: u32,
+    /// How many streams a client may have open on one connection to us.
+    pub max_incoming_streams: u32,
+    /// How many streams we put on one connection before we make another; ztunnel allows 200.
+    pub max_outgoing_streams: usize,
+    /// The time for TCP, TLS and HTTP/2 to be ready.
+    pub connect_timeout: Duration,
+    /// The time for a peer to answer a CONNECT.
+    pub answer_timeout: Duration,
+    /// How often a connection is asked whether it lives.
+    pub ping_interval: Duration,
+    /// How long the answer may take before the connection counts as lost.
+    pub ping_timeout: Duration,
+    /// How long a connection without streams is kept.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            stream_window: 4 << 20,
+            connection_window: 64 << 20,
+            max_frame_size: 1 << 20,
+            send_buffer: 512 << 10,
+            max_header_list: 16 << 10,
+            max_incoming_streams: 1000,
+            max_outgoing_streams: 100,
+            connect_timeout: Duration::from_secs(10),
+            answer_timeout: Duration::from_secs(20),
+            ping_interval: Duration::from_secs(10),
+            ping_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(90),
+        }
+    }
+}
+
+impl Settings {
+    /// How much overhead of small frames may be buffered a connection, in bytes as h2 counts them.
+    ///
+    /// An application that writes byte by byte to one that does not read must stall alone, not end the tunnel.
+    pub(super) fn small_frame_budget(&self) -> usize {
+        self.connection_window as usize
+    }
+}

@@ -1,0 +1,40 @@
+//! Moving bytes between two ends of a connection, and its ends with them.
+//!
+//! A half-close stays one, a reset arrives as a reset, and nothing is buffered beyond one chunk a direction.
+
+mod chunk;
+mod endpoint;
+mod pump;
+mod stream;
+mod tcp;
+
+pub use endpoint::Broken;
+pub use pump::{Counters, Direction, RelayEnd, Side};
+
+use crate::hbone::Stream;
+use std::future::Future;
+use tokio::net::TcpStream;
+
+/// Relays between a TCP connection (the left side) and a tunnel stream (the right one) until both directions have ended,
+/// one side breaks, or `close` resolves.
+///
+/// However it ends, each side learns it in its own words: a TCP reset becomes RST_STREAM, and a reset or lost stream
+/// becomes a TCP reset.
+pub async fn tunnel(
+    tcp: TcpStream,
+    stream: Stream,
+    counters: &Counters,
+    close: impl Future<Output = ()>,
+) -> RelayEnd {
+    pump::relay(tcp::Tcp::new(tcp), stream, counters, close).await
+}
+
+/// Relays between two TCP connections, for traffic that needs no tunnel; ends as [`tunnel`] does.
+pub async fn plain(
+    left: TcpStream,
+    right: TcpStream,
+    counters: &Counters,
+    close: impl Future<Output = ()>,
+) -> RelayEnd {
+    pump::relay(tcp::Tcp::new(left), tcp::Tcp::new(right), counters, close).await
+}

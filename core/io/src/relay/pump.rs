@@ -1,0 +1,170 @@
+//! The relay itself: two pumps, one a direction, polled as one future.
+
+use super::endpoint::{Broken, Cut, Endpoint};
+use bytes::Bytes;
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    task::{Context, Poll},
+};
+
+/// How many chunks one direction moves before others on the thread get their turn.
+const CHUNKS_A_TURN: usize = 16;
+
+/// The two sides of a relay, named by the order of its arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The first one.
+    Left,
+    /// The second one.
+    Right,
+}
+
+/// The two directions of a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the left side to the right one.
+    Rightward,
+    /// From the right side to the left one.
+    Leftward,
+}
+
+/// Bytes that a relay has moved; written by it alone, read by anyone while it runs.
+#[derive(Debug, Default)]
+pub struct Counters {
+    rightward: AtomicU64,
+    leftward: AtomicU64,
+}
+
+impl Counters {
+    /// Bytes that have moved in `direction`.
+    pub fn bytes(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Rightward => self.rightward.load(Relaxed),
+            Direction::Leftward => self.leftward.load(Relaxed),
+        }
+    }
+}
+
+/// How a relay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayEnd {
+    /// Both directions ended in peace.
+    Finished,
+    /// A side broke, and the other was cut for it.
+    Broken(Side, Broken),
+    /// It was told to close, and both sides were cut.
+    Closed,
+}
+
+pub(super) async fn relay<L: Endpoint, R: Endpoint>(
+    mut left: L,
+    mut right: R,
+    counters: &Counters,
+    close: impl Future<Output = ()>,
+) -> RelayEnd {
+    let mut rightward = Pump::new(&counters.rightward);
+    let mut leftward = Pump::new(&counters.leftward);
+    let mut close = pin!(close);
+    let end = poll_fn(|cx| {
+        if close.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(RelayEnd::Closed);
+        }
+        let right_step = rightward.poll(cx, &mut left, &mut right);
+        if let Poll::Ready(Err((end, how))) = right_step {
+            return Poll::Ready(RelayEnd::Broken(end.side(Side::Left, Side::Right), how));
+        }
+        let left_step = leftward.poll(cx, &mut right, &mut left);
+        if let Poll::Ready(Err((end, how))) = left_step {
+            return Poll::Ready(RelayEnd::Broken(end.side(Side::Right, Side::Left), how));
+        }
+        // A side that has ended its direction is no longer read, so its reset must be looked for.
+        match (right_step.is_ready(), left_step.is_ready()) {
+            (true, true) => Poll::Ready(RelayEnd::Finished),
+            (true, false) => left.poll_broken(cx).map(|how| RelayEnd::Broken(Side::Left, how)),
+            (false, true) => right.poll_broken(cx).map(|how| RelayEnd::Broken(Side::Right, how)),
+            (false, false) => Poll::Pending,
+        }
+    })
+    .await;
+    let why = match end {
+        RelayEnd::Finished => return end,
+        RelayEnd::Broken(..) => Cut::OtherSideBroke,
+        RelayEnd::Closed => Cut::Closed,
+    };
+    left.cut(why);
+    right.cut(why);
+    end
+}
+
+/// Which end of a pump failed.
+#[derive(Clone, Copy)]
+enum PumpEnd {
+    From,
+    To,
+}
+
+impl PumpEnd {
+    fn side(self, from: Side, to: Side) -> Side {
+        match self {
+            PumpEnd::From => from,
+            PumpEnd::To => to,
+        }
+    }
+}
+
+/// One direction.
+struct Pump<'a> {
+    pending: Bytes,
+    ended: bool,
+    moved: &'a AtomicU64,
+}
+
+impl<'a> Pump<'a> {
+    fn new(moved: &'a AtomicU64) -> Self {
+        Self { pending: Bytes::new(), ended: false, moved }
+    }
+
+    /// Moves what can be moved; ready when the direction has ended.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut impl Endpoint,
+        to: &mut impl Endpoint,
+    ) -> Poll<Result<(), (PumpEnd, Broken)>> {
+        for _ in 0..CHUNKS_A_TURN {
+            if !self.ended && self.pending.is_empty() {
+                match from.poll_read(cx).map_err(|how| (PumpEnd::From, how))? {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Some(data)) => self.pending = data,
+                    Poll::Ready(None) => {
+                        to.finish().map_err(|how| (PumpEnd::To, how))?;
+                        self.ended = true;
+                    }
+                }
+            }
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            while !self.pending.is_empty() {
+                match to.poll_write(cx, &mut self.pending).map_err(|how| (PumpEnd::To, how))? {
+                    Poll::Ready(moved) => self.count(from, moved),
+                    // Nothing is read meanwhile, so a reset must be looked for.
+                    Poll::Pending => match from.poll_broken(cx) {
+                        Poll::Ready(how) => return Poll::Ready(Err((PumpEnd::From, how))),
+                        Poll::Pending => return Poll::Pending,
+                    },
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn count(&mut self, from: &mut impl Endpoint, moved: usize) {
+        from.release(moved);
+        // One writer: no read-modify-write is needed.
+        self.moved.store(self.moved.load(Relaxed) + moved as u64, Relaxed);
+    }
+}

@@ -1,0 +1,90 @@
+//! A TCP connection as a side of a relay.
+
+use super::{
+    chunk,
+    endpoint::{Broken, Cut, Endpoint},
+};
+use bytes::{Buf, Bytes};
+use socket2::SockRef;
+use std::{
+    future::Future,
+    io,
+    net::Shutdown,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+use tokio::{io::Interest, net::TcpStream};
+
+pub(super) struct Tcp {
+    // Shared with the future that waits for an error, which is made only where nothing is read.
+    socket: Rc<TcpStream>,
+    error: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl Tcp {
+    pub(super) fn new(socket: TcpStream) -> Self {
+        Self { socket: Rc::new(socket), error: None }
+    }
+}
+
+fn broken(error: &io::Error) -> Broken {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::NotConnected => Broken::Reset,
+        _ => Broken::Lost,
+    }
+}
+
+impl Endpoint for Tcp {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
+        loop {
+            ready!(self.socket.poll_read_ready(cx)).map_err(|e| broken(&e))?;
+            match chunk::read_with(|buffer| self.socket.try_read(buffer)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome.map_err(|e| broken(&e))),
+            }
+        }
+    }
+
+    fn release(&mut self, _bytes: usize) {}
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<Result<usize, Broken>> {
+        loop {
+            ready!(self.socket.poll_write_ready(cx)).map_err(|e| broken(&e))?;
+            match self.socket.try_write(data) {
+                Ok(written) => {
+                    data.advance(written);
+                    return Poll::Ready(Ok(written));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(broken(&error))),
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), Broken> {
+        SockRef::from(&*self.socket).shutdown(Shutdown::Write).map_err(|e| broken(&e))
+    }
+
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        let error = self.error.get_or_insert_with(|| {
+            let socket = self.socket.clone();
+            Box::pin(async move {
+                // An error of the driver itself says that the socket can no longer be watched.
+                let _ = socket.ready(Interest::ERROR).await;
+            })
+        });
+        error.as_mut().poll(cx).map(|()| match self.socket.take_error() {
+            Ok(Some(error)) => broken(&error),
+            _ => Broken::Reset,
+        })
+    }
+
+    fn cut(&mut self, _why: Cut) {
+        // Closing with a linger time of zero sends RST; where that fails the socket is already gone.
+        let _ = self.socket.set_zero_linger();
+    }
+}

@@ -1,0 +1,252 @@
+//! Certificates of the node's workloads: asked for once, kept, and renewed in time.
+
+use super::{
+    ca::{CaClient, CaError},
+    csr, schedule,
+    workload_cert::{BadCertificate, WorkloadCert},
+};
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+    task::AbortHandle,
+};
+use weft_model::{Identity, Name};
+
+/// How certificates are asked for.
+#[derive(Clone, Debug)]
+pub struct CertOptions {
+    /// Trust domains besides the workload's own whose clients are accepted.
+    pub trust_domain_aliases: Vec<Name>,
+    /// How many requests may be at the authority at once.
+    pub parallel_requests: usize,
+    /// How long the authority may take to answer.
+    pub request_timeout: Duration,
+}
+
+impl Default for CertOptions {
+    fn default() -> Self {
+        Self {
+            trust_domain_aliases: Vec::new(),
+            parallel_requests: 8,
+            request_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why there is no certificate to use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertError {
+    /// The authority gave none.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// What the authority gave cannot be used.
+    #[error(transparent)]
+    Bad(#[from] BadCertificate),
+    /// No key or request could be made.
+    #[error("no key could be made: {0}")]
+    Key(String),
+    /// The identity was forgotten while its certificate was awaited.
+    #[error("the workload has left")]
+    Forgotten,
+}
+
+/// Where an identity's certificate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CertState {
+    /// The first one is being asked for.
+    Pending,
+    /// One is at hand.
+    Valid,
+    /// The one at hand has expired, and renewal fails.
+    Expired,
+    /// There never was one: the authority does not give it.
+    Failed,
+}
+
+/// One line of the list of certificates.
+#[derive(Clone, Debug, Serialize)]
+pub struct CertStatus {
+    /// Whose certificate.
+    pub identity: Identity,
+    /// Where it stands.
+    pub state: CertState,
+    /// The serial number of the one at hand, in hexadecimal.
+    pub serial: Option<String>,
+    /// The start of its validity.
+    pub not_before: Option<SystemTime>,
+    /// The end of its validity.
+    pub not_after: Option<SystemTime>,
+    /// What the last attempt to renew it ended with, if it failed.
+    pub last_error: Option<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Held {
+    cert: Option<Arc<WorkloadCert>>,
+    error: Option<CertError>,
+}
+
+struct Entry {
+    held: watch::Receiver<Held>,
+    renewal: AbortHandle,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+/// Keeps a certificate for each identity that was asked for, until it is forgotten.
+///
+/// Requests are made and renewed by tasks of the runtime that `new` was called in, one task an identity; callers on any
+/// thread wait for its result, so that a thousand connections at once make one request.
+#[derive(Clone)]
+pub struct CertManager {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    issuer: Issuer,
+    runtime: Handle,
+    entries: Mutex<FxHashMap<Identity, Entry>>,
+}
+
+impl CertManager {
+    /// A manager that asks `ca`; its tasks run on the current runtime.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub fn new(ca: Arc<dyn CaClient>, options: CertOptions) -> Self {
+        let slots = Arc::new(Semaphore::new(options.parallel_requests.max(1)));
+        let issuer = Issuer { ca, options: Arc::new(options), slots };
+        let shared = Shared { issuer, runtime: Handle::current(), entries: Mutex::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The certificate of `identity`, waiting for the authority where none is at hand yet.
+    ///
+    /// Fails at once where the last attempt failed and no valid certificate is left; attempts go on meanwhile.
+    pub async fn certificate(&self, identity: &Identity) -> Result<Arc<WorkloadCert>, CertError> {
+        let mut held = self.watch(identity);
+        loop {
+            {
+                let now = held.borrow_and_update();
+                if let Some(cert) = now.cert.as_ref().filter(|c| c.is_valid_at(SystemTime::now())) {
+                    return Ok(cert.clone());
+                }
+                if let Some(error) = &now.error {
+                    return Err(error.clone());
+                }
+            }
+            held.changed().await.map_err(|_| CertError::Forgotten)?;
+        }
+    }
+
+    /// Asks for the certificate of `identity` without waiting, so that the first connection finds it.
+    pub fn prefetch(&self, identity: &Identity) {
+        self.watch(identity);
+    }
+
+    /// Drops the certificate of `identity` and stops renewing it.
+    pub fn forget(&self, identity: &Identity) {
+        self.entries().remove(identity);
+    }
+
+    /// All identities and where their certificates stand, sorted by identity.
+    pub fn list(&self) -> Vec<CertStatus> {
+        let mut list: Vec<_> =
+            self.entries().iter().map(|(identity, entry)| status(identity, &entry.held.borrow())).collect();
+        list.sort_by(|a, b| a.identity.cmp(&b.identity));
+        list
+    }
+
+    fn entries(&self) -> MutexGuard<'_, FxHashMap<Identity, Entry>> {
+        self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch(&self, identity: &Identity) -> watch::Receiver<Held> {
+        let mut entries = self.entries();
+        if let Some(entry) = entries.get(identity) {
+            return entry.held.clone();
+        }
+        let (publish, held) = watch::channel(Held::default());
+        let task = self.shared.issuer.clone().keep(identity.clone(), publish);
+        let renewal = self.shared.runtime.spawn(task).abort_handle();
+        entries.insert(identity.clone(), Entry { held: held.clone(), renewal });
+        held
+    }
+}
+
+fn status(identity: &Identity, held: &Held) -> CertStatus {
+    let cert = held.cert.as_deref();
+    let state = match (cert, &held.error) {
+        (Some(cert), _) if cert.is_valid_at(SystemTime::now()) => CertState::Valid,
+        (Some(_), _) => CertState::Expired,
+        (None, Some(_)) => CertState::Failed,
+        (None, None) => CertState::Pending,
+    };
+    CertStatus {
+        identity: identity.clone(),
+        state,
+        serial: cert.map(|c| c.serial().to_owned()),
+        not_before: cert.map(WorkloadCert::not_before),
+        not_after: cert.map(WorkloadCert::not_after),
+        last_error: held.error.as_ref().map(CertError::to_string),
+    }
+}
+
+#[derive(Clone)]
+struct Issuer {
+    ca: Arc<dyn CaClient>,
+    options: Arc<CertOptions>,
+    slots: Arc<Semaphore>,
+}
+
+impl Issuer {
+    /// Gets a certificate of `identity`, publishes it, and renews it for as long as the task lives.
+    async fn keep(self, identity: Identity, publish: watch::Sender<Held>) {
+        let mut failures = 0;
+        loop {
+            let pause = match self.issue(&identity).await {
+                Ok(cert) => {
+                    failures = 0;
+                    let now = SystemTime::now();
+                    let pause = schedule::renew_in(cert.not_before(), cert.not_after(), now, rand::random());
+                    tracing::debug!(%identity, serial = cert.serial(), next_s = pause.as_secs(), "certificate issued");
+                    publish.send_modify(|held| *held = Held { cert: Some(Arc::new(cert)), error: None });
+                    // A certificate that is born old must not make this a busy loop.
+                    pause.max(schedule::retry_in(1, 0.0))
+                }
+                Err(error) => {
+                    failures += 1;
+                    let pause = schedule::retry_in(failures, rand::random());
+                    tracing::warn!(%identity, %error, retry_ms = pause.as_millis(), "no certificate");
+                    // The certificate that is still valid stays in use.
+                    publish.send_modify(|held| held.error = Some(error));
+                    pause
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn issue(&self, identity: &Identity) -> Result<WorkloadCert, CertError> {
+        let request = csr::request(identity).map_err(|e| CertError::Key(e.to_string()))?;
+        // The semaphore is never closed; without a slot the request would only be made too early.
+        let _slot = self.slots.acquire().await;
+        let asked = self.ca.issue(identity, &request.csr_pem);
+        let chain = tokio::time::timeout(self.options.request_timeout, asked)
+            .await
+            .map_err(|_| CaError::Unavailable("no answer in time".into()))??;
+        let aliases = &self.options.trust_domain_aliases;
+        Ok(WorkloadCert::new(identity.clone(), request.key, &chain, aliases)?)
+    }
+}
