@@ -1,1 +1,30 @@
-//! Placeholder.
+//! The harness that scenarios, the demo and the benchmarks run in: nodes and pods as network namespaces on one machine,
+//! real applications in the pods, the real `weft-control` and `weft-agent` binaries beside them.
+//!
+//! Everything made here carries its run's name (see [`run`]), so that it can be removed by name, by the run itself or by
+//! a later one that finds it left behind.
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod binaries;
+pub mod capture;
+pub mod cgroup;
+pub mod cluster;
+mod ip;
+pub mod kernel;
+pub mod link;
+pub mod manifests;
+pub mod netns;
+pub mod process;
+pub mod run;
+pub mod sweep;
+pub mod wire;
+
+pub use capture::Capture;
+pub use cluster::{Cluster, Node, Pod};
+pub use kernel::{require_kernel, require_namespaces};
+pub use link::Link;
+pub use manifests::Manifests;
+pub use netns::Netns;
+pub use process::{Place, Process};
+pub use run::Run;

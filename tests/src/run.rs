@@ -1,0 +1,126 @@
+//! A run: the name under which a scenario, a demo or a benchmark makes things on this machine.
+//!
+//! Namespaces are called `<run>-<what>`, the cgroup subtree `<cgroup2>/<run>`, BPF pins `<bpffs>/<run>`, and files stand
+//! in `/run/weft/<run>`. The owner holds a lock on `/run/weft/<run>/lock` while it lives: a run whose lock is free and
+//! that was not asked to stay is a leftover, whatever became of its process id.
+
+use crate::{cgroup, sweep};
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+/// What every run's name begins with.
+pub const PREFIX: &str = "weft-";
+
+/// Where the runs keep their files.
+pub const DIRECTORY: &str = "/run/weft";
+
+/// The file in a run's directory that its owner holds locked.
+pub(crate) const LOCK: &str = "lock";
+
+/// One run; dropping it removes all that carries its name, unless [`Run::keep`] was called.
+#[derive(Debug)]
+pub struct Run {
+    name: String,
+    kept: bool,
+    _lock: Flock<File>,
+}
+
+impl Run {
+    /// A run with a name of its own, `weft-<purpose><process id>-<number>`.
+    pub fn unique(purpose: &str) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self::named(&format!("{purpose}{}-{number}", std::process::id()))
+    }
+
+    /// The run `weft-<name>`; what an earlier one of that name left behind is removed first.
+    ///
+    /// # Errors
+    /// When a run of that name is going on.
+    pub fn named(name: &str) -> Result<Self> {
+        let name = format!("{PREFIX}{name}");
+        let Some(lock) = lock(&name)? else { bail!("a run called {name} is going on in another process") };
+        sweep::clear(&name)?;
+        fs::create_dir_all(directory(&name).join("logs"))?;
+        fs::create_dir_all(cgroup::root()?.join(&name)).context("cannot make the run's cgroup")?;
+        Ok(Self { name, kept: false, _lock: lock })
+    }
+
+    /// The name, with the prefix.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The run's own directory, removed with it.
+    pub fn directory(&self) -> PathBuf {
+        directory(&self.name)
+    }
+
+    /// Where the processes' output goes.
+    pub fn logs(&self) -> PathBuf {
+        self.directory().join("logs")
+    }
+
+    /// The run's cgroup (v2).
+    pub fn cgroup(&self) -> Result<PathBuf> {
+        Ok(cgroup::root()?.join(&self.name))
+    }
+
+    /// Leave everything in place when this value goes; `sweep::remove` takes it away later.
+    pub fn keep(&mut self) -> Result<()> {
+        fs::write(self.directory().join("keep"), "")?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        if std::thread::panicking() {
+            print_logs(&self.logs());
+        }
+        if let Err(error) = sweep::remove(&self.name) {
+            eprintln!("{}: cleaning up: {error:#}", self.name);
+        }
+    }
+}
+
+/// The directory of the run called `name`.
+pub(crate) fn directory(name: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(name)
+}
+
+/// The lock of the run called `name`, or nothing when another process holds it.
+pub(crate) fn lock(name: &str) -> Result<Option<Flock<File>>> {
+    let directory = directory(name);
+    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let file = File::create(directory.join(LOCK))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(errno).context("cannot lock the run"),
+    }
+}
+
+/// Shows the end of every log: a failed scenario is read from its output alone.
+fn print_logs(logs: &Path) {
+    const LINES: usize = 40;
+    let Ok(entries) = fs::read_dir(logs) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let Ok(text) = fs::read(&path) else { continue };
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<_> = text.lines().collect();
+        eprintln!("---- the last lines of {}", path.display());
+        for line in &lines[lines.len().saturating_sub(LINES)..] {
+            eprintln!("{line}");
+        }
+    }
+}
