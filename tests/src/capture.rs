@@ -53,19 +53,25 @@ impl Capture {
                 record(&socket, usize::try_from(index)?, &mut pcap, &stopped)
             })
         });
-        // An error before the socket is open comes out of the thread's result.
-        if is_open.recv().is_err() {
-            thread.join().map_err(|_| anyhow!("the capture panicked"))?.context("cannot capture")?;
+        match is_open.recv() {
+            Ok(()) => Ok(Self { stop, thread, file: file.to_owned() }),
+            // It ended before the socket was open: its result says why.
+            Err(_) => {
+                Err(join(thread).err().unwrap_or_else(|| anyhow!("ended at once")).context("cannot capture"))
+            }
         }
-        Ok(Self { stop, thread, file: file.to_owned() })
     }
 
     /// Ends the capture and reads what it saw.
     pub fn stop(self) -> Result<Wire> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow!("the capture panicked"))??;
+        join(self.thread)?;
         Wire::read(&self.file)
     }
+}
+
+fn join(thread: JoinHandle<Result<()>>) -> Result<()> {
+    thread.join().map_err(|_| anyhow!("the capture panicked"))?
 }
 
 fn open() -> Result<OwnedFd> {

@@ -11,7 +11,8 @@ use std::{
 /// Where cgroup v2 is mounted: at /sys/fs/cgroup where it is alone, elsewhere beside v1 controllers.
 pub fn root() -> Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/mounts")?;
-    mount_of_type(&mounts, "cgroup2").context("cgroup v2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup")
+    mount_of_type(&mounts, "cgroup2")
+        .context("cgroup v2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup")
 }
 
 fn mount_of_type(mounts: &str, kind: &str) -> Option<PathBuf> {

@@ -4,8 +4,7 @@
 //! alone (no subnet) and its default route through the node, as most CNI plugins lay it out.
 
 use crate::{
-    Link, Manifests, Netns, Place, Process, Run,
-    binaries,
+    Link, Manifests, Netns, Place, Process, Run, binaries,
     manifests::{NodeManifest, PodManifest},
     netns::sysctl,
 };
@@ -72,7 +71,10 @@ impl Cluster {
         let mut links = Vec::new();
         for (index, (a, left)) in nodes.iter().enumerate() {
             for (b, right) in nodes.iter().skip(index + 1) {
-                links.push(Link::create((a, &left.netns, &left.manifest), (b, &right.netns, &right.manifest))?);
+                links.push(Link::create(
+                    (a, &left.netns, &left.manifest),
+                    (b, &right.netns, &right.manifest),
+                )?);
             }
         }
         let pods = build_pods(&run, &nodes, &manifests)?;
@@ -125,7 +127,7 @@ fn build_nodes(run: &Arc<Run>, manifests: &Manifests) -> Result<BTreeMap<String,
         let addresses = manifest.addresses;
         netns.ip(&[
             format!("addr add {}/32 dev lo", addresses.v4),
-            format!("-6 addr add {}/128 dev lo nodad", addresses.v6),
+            format!("addr add {}/128 dev lo nodad", addresses.v6),
         ])?;
         let cgroup = run.cgroup()?.join(name);
         fs::create_dir_all(cgroup.join("system"))?;
@@ -143,7 +145,11 @@ impl Node {
     }
 }
 
-fn build_pods(run: &Arc<Run>, nodes: &BTreeMap<String, Node>, manifests: &Manifests) -> Result<BTreeMap<String, Pod>> {
+fn build_pods(
+    run: &Arc<Run>,
+    nodes: &BTreeMap<String, Node>,
+    manifests: &Manifests,
+) -> Result<BTreeMap<String, Pod>> {
     let name = |pod: &PodManifest| format!("{}-{}-{}", run.name(), pod.namespace, pod.name);
     let namespaces = Netns::create(&manifests.pods.values().map(name).collect::<Vec<_>>())?;
     let mut pods = BTreeMap::new();
@@ -173,16 +179,16 @@ fn connect(node: &Node, pod: &Netns, manifest: &PodManifest, interface: &str) ->
     )?;
     node.netns.ip(&[
         format!("link set {interface} up"),
-        format!("-6 addr add {GATEWAY_V6}/64 dev {interface} nodad"),
+        format!("addr add {GATEWAY_V6}/64 dev {interface} nodad"),
         format!("route add {}/32 dev {interface} src {}", own.v4, host.v4),
-        format!("-6 route add {}/128 dev {interface} src {}", own.v6, host.v6),
+        format!("route add {}/128 dev {interface} src {}", own.v6, host.v6),
     ])?;
     pod.ip(&[
         "link set eth0 up".into(),
         format!("addr add {}/32 dev eth0", own.v4),
-        format!("-6 addr add {}/128 dev eth0 nodad", own.v6),
+        format!("addr add {}/128 dev eth0 nodad", own.v6),
         format!("route add {}/32 dev eth0", host.v4),
         format!("route add default via {} dev eth0", host.v4),
-        format!("-6 route add default via {GATEWAY_V6} dev eth0"),
+        format!("route add default via {GATEWAY_V6} dev eth0"),
     ])
 }

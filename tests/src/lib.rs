@@ -10,6 +10,7 @@ pub mod binaries;
 pub mod capture;
 pub mod cgroup;
 pub mod cluster;
+mod congestion;
 mod ip;
 pub mod kernel;
 pub mod link;

@@ -60,12 +60,12 @@ fn end(this: (&str, &Netns, &NodeManifest), other: (&str, &Netns, &NodeManifest)
     let mut setup = vec![
         format!("route replace {}/32 dev {interface} src {}", to.v4, own.v4),
         // Neighbour discovery answers for an address only on the link that has it.
-        format!("-6 addr replace {}/128 dev {interface} nodad", own.v6),
-        format!("-6 route replace {}/128 dev {interface} src {}", to.v6, own.v6),
+        format!("addr replace {}/128 dev {interface} nodad", own.v6),
+        format!("route replace {}/128 dev {interface} src {}", to.v6, own.v6),
     ];
     setup.extend(peer.pod_ranges.iter().map(|range| {
         if range.contains(':') {
-            format!("-6 route replace {range} via {} dev {interface} src {}", to.v6, own.v6)
+            format!("route replace {range} via {} dev {interface} src {}", to.v6, own.v6)
         } else {
             format!("route replace {range} via {} dev {interface} onlink src {}", to.v4, own.v4)
         }

@@ -1,6 +1,6 @@
 //! Network namespaces: named handles, and work done inside them.
 
-use crate::ip;
+use crate::{congestion, ip};
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
 use std::{fs, fs::File, path::PathBuf, sync::Arc, thread};
@@ -18,9 +18,9 @@ impl Netns {
     pub fn create(names: &[String]) -> Result<Vec<Self>> {
         ip::batch(None, &names.iter().map(|name| format!("netns add {name}")).collect::<Vec<_>>())?;
         let made = names.iter().map(|name| Self::open(name)).collect::<Result<Vec<_>>>()?;
+        congestion::choose(&made)?;
         for netns in &made {
             netns.run(|| {
-                sysctl("net/ipv4/tcp_congestion_control", "cubic")?;
                 sysctl("net/ipv6/conf/all/accept_dad", "0")?;
                 sysctl("net/ipv6/conf/default/accept_dad", "0")
             })?;

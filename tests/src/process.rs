@@ -50,7 +50,8 @@ impl Place {
         let seen = output.metadata()?.len();
         let mut command = self.command(program.as_ref(), args);
         command.stdout(output.try_clone()?).stderr(output);
-        let child = self.netns.run(|| Ok(command.spawn()?)).with_context(|| format!("cannot start {name}"))?;
+        let child =
+            self.netns.run(|| Ok(command.spawn()?)).with_context(|| format!("cannot start {name}"))?;
         Ok(Process { name: name.to_owned(), child, log, seen })
     }
 

@@ -52,7 +52,8 @@ pub fn remove_stale() -> Result<Vec<String>> {
 
 /// What is left of the run on this machine, for people and for tests: paths and names, empty when it is all gone.
 pub fn remains(run: &str) -> Result<Vec<String>> {
-    let mut left: Vec<String> = namespaces(run)?.into_iter().map(|name| format!("namespace {name}")).collect();
+    let mut left: Vec<String> =
+        namespaces(run)?.into_iter().map(|name| format!("namespace {name}")).collect();
     for path in [cgroup::root()?.join(run), Path::new(BPFFS).join(run), run::directory(run)] {
         if path.exists() {
             left.push(path.display().to_string());

@@ -59,13 +59,8 @@ impl Wire {
         const HEADER: usize = 24;
         const RECORD: usize = 16;
         ensure!(data.len() >= HEADER && data[..4] == 0xa1b2_c3d4_u32.to_ne_bytes(), "not a pcap file");
-        let mut wire = Self {
-            file: PathBuf::new(),
-            frames: 0,
-            bytes: 0,
-            streams: BTreeMap::new(),
-            raw: Vec::new(),
-        };
+        let mut wire =
+            Self { file: PathBuf::new(), frames: 0, bytes: 0, streams: BTreeMap::new(), raw: Vec::new() };
         let mut rest = &data[HEADER..];
         while let Some((record, after)) = rest.split_first_chunk::<RECORD>() {
             let length = u32::from_ne_bytes([record[8], record[9], record[10], record[11]]) as usize;
