@@ -9,7 +9,7 @@ mod stream;
 mod tcp;
 
 pub use endpoint::Broken;
-pub use pump::{Counters, Direction, RelayEnd, Side};
+pub use pump::{Counters, Direction, Meter, RelayEnd, Side};
 
 use crate::hbone::Stream;
 use std::future::Future;
@@ -23,18 +23,18 @@ use tokio::net::TcpStream;
 pub async fn tunnel(
     tcp: TcpStream,
     stream: Stream,
-    counters: &Counters,
+    meter: &impl Meter,
     close: impl Future<Output = ()>,
 ) -> RelayEnd {
-    pump::relay(tcp::Tcp::new(tcp), stream, counters, close).await
+    pump::relay(tcp::Tcp::new(tcp), stream, meter, close).await
 }
 
 /// Relays between two TCP connections, for traffic that needs no tunnel; ends as [`tunnel`] does.
 pub async fn plain(
     left: TcpStream,
     right: TcpStream,
-    counters: &Counters,
+    meter: &impl Meter,
     close: impl Future<Output = ()>,
 ) -> RelayEnd {
-    pump::relay(tcp::Tcp::new(left), tcp::Tcp::new(right), counters, close).await
+    pump::relay(tcp::Tcp::new(left), tcp::Tcp::new(right), meter, close).await
 }

@@ -30,6 +30,12 @@ pub enum Direction {
     Leftward,
 }
 
+/// Where a relay says how much it has moved.
+pub trait Meter {
+    /// `bytes` more have moved in `direction`.
+    fn moved(&self, direction: Direction, bytes: u64);
+}
+
 /// Bytes that a relay has moved; written by it alone, read by anyone while it runs.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -47,6 +53,17 @@ impl Counters {
     }
 }
 
+impl Meter for Counters {
+    fn moved(&self, direction: Direction, bytes: u64) {
+        let counter = match direction {
+            Direction::Rightward => &self.rightward,
+            Direction::Leftward => &self.leftward,
+        };
+        // One writer: no read-modify-write is needed.
+        counter.store(counter.load(Relaxed) + bytes, Relaxed);
+    }
+}
+
 /// How a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelayEnd {
@@ -61,11 +78,11 @@ pub enum RelayEnd {
 pub(super) async fn relay<L: Endpoint, R: Endpoint>(
     mut left: L,
     mut right: R,
-    counters: &Counters,
+    meter: &impl Meter,
     close: impl Future<Output = ()>,
 ) -> RelayEnd {
-    let mut rightward = Pump::new(&counters.rightward);
-    let mut leftward = Pump::new(&counters.leftward);
+    let mut rightward = Pump::new(meter, Direction::Rightward);
+    let mut leftward = Pump::new(meter, Direction::Leftward);
     let mut close = pin!(close);
     let end = poll_fn(|cx| {
         if close.as_mut().poll(cx).is_ready() {
@@ -115,15 +132,16 @@ impl PumpEnd {
 }
 
 /// One direction.
-struct Pump<'a> {
+struct Pump<'a, M> {
     pending: Bytes,
     ended: bool,
-    moved: &'a AtomicU64,
+    meter: &'a M,
+    direction: Direction,
 }
 
-impl<'a> Pump<'a> {
-    fn new(moved: &'a AtomicU64) -> Self {
-        Self { pending: Bytes::new(), ended: false, moved }
+impl<'a, M: Meter> Pump<'a, M> {
+    fn new(meter: &'a M, direction: Direction) -> Self {
+        Self { pending: Bytes::new(), ended: false, meter, direction }
     }
 
     /// Moves what can be moved; ready when the direction has ended.
@@ -164,7 +182,6 @@ impl<'a> Pump<'a> {
 
     fn count(&mut self, from: &mut impl Endpoint, moved: usize) {
         from.release(moved);
-        // One writer: no read-modify-write is needed.
-        self.moved.store(self.moved.load(Relaxed) + moved as u64, Relaxed);
+        self.meter.moved(self.direction, moved as u64);
     }
 }
