@@ -10,12 +10,15 @@ pub mod series;
 pub mod trace;
 
 pub use access_log::{AccessLog, AccessLogConfig};
-pub use connections::{Connections, Live};
+pub use connections::{Connections, Ended, Live};
 pub use flow::{Flow, FlowEvent, FlowHub};
 pub use metrics::{CONTENT_TYPE, Metrics};
 pub use record::{Counters, Direction, Facts, Path, Record, Security};
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 use weft_model::Reason;
 
 /// How telemetry is kept.
@@ -92,8 +95,9 @@ impl Telemetry {
     /// The end of `connection`, told everywhere.
     fn finished(&self, connection: &Arc<Live>, reason: Reason) {
         let never_opened = connection.join_series(&self.metrics.series);
-        connection.close_series(reason);
-        self.connections.remove(connection.id);
+        connection.end(reason);
+        let at = SystemTime::now();
+        self.connections.remove(Ended { connection: connection.clone(), reason, at, opened: !never_opened });
         self.access_log.write(connection, reason);
         let event = if never_opened { FlowEvent::Refused } else { FlowEvent::Close };
         self.flows.publish(event, connection, Some(reason));

@@ -9,6 +9,7 @@ use super::{
 };
 use rustc_hash::FxHashMap;
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64},
     time::{Duration, Instant, SystemTime},
 };
@@ -32,6 +33,7 @@ pub struct Live {
     /// How much of `counters` the metrics have already been told, so that long connections count while they live.
     told_to_server: AtomicU64,
     told_to_client: AtomicU64,
+    ended: OnceLock<Instant>,
     close: OnceLock<Reason>,
     closing: Notify,
 }
@@ -46,6 +48,7 @@ impl Live {
             series: OnceLock::new(),
             told_to_server: AtomicU64::new(0),
             told_to_client: AtomicU64::new(0),
+            ended: OnceLock::new(),
             close: OnceLock::new(),
             closing: Notify::new(),
         }
@@ -61,14 +64,17 @@ impl Live {
         look(&self.locked())
     }
 
-    /// How long it has lived.
+    /// How long it has lived, or lived until it ended.
     pub fn age(&self) -> Duration {
-        self.started.elapsed()
+        match self.ended.get() {
+            Some(at) => at.saturating_duration_since(self.started),
+            None => self.started.elapsed(),
+        }
     }
 
     /// When it began, by the wall clock of now.
     pub fn started_at(&self) -> SystemTime {
-        SystemTime::now().checked_sub(self.age()).unwrap_or(SystemTime::UNIX_EPOCH)
+        SystemTime::now().checked_sub(self.started.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     /// Whether it was admitted and counted as opened.
@@ -112,12 +118,14 @@ impl Live {
         if self.series.get().is_some() {
             return false;
         }
-        let series = table.get(self.with_facts(Traffic::of));
+        let series = table.hold(self.with_facts(Traffic::of));
         series.count_opened();
         self.series.set(series).is_ok()
     }
 
-    pub(super) fn close_series(&self, reason: Reason) {
+    /// The connection has ended: nothing is counted after this.
+    pub(super) fn end(&self, reason: Reason) {
+        self.ended.get_or_init(Instant::now);
         self.flush();
         if let Some(series) = self.series.get() {
             series.count_closed(reason);
@@ -134,10 +142,27 @@ impl Live {
     }
 }
 
+/// How many connections that ended are remembered, for each worker.
+const ENDED_KEPT: usize = 256;
+
+/// A connection that ended a while ago.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The connection.
+    pub connection: Arc<Live>,
+    /// Why.
+    pub reason: Reason,
+    /// When.
+    pub at: SystemTime,
+    /// Whether it was ever admitted.
+    pub opened: bool,
+}
+
 #[derive(Debug, Default)]
 struct Shard {
     next: u64,
     live: FxHashMap<u64, Arc<Live>>,
+    ended: VecDeque<Ended>,
 }
 
 /// Every connection that lives now.
@@ -216,11 +241,19 @@ impl Connections {
         live
     }
 
-    pub(super) fn remove(&self, id: u64) {
-        if let Some(shard) = self.shard(id) {
-            // The entry is dropped outside the lock.
-            let _gone = locked(shard).live.remove(&id);
-        }
+    /// The connections that ended last, in the order in which they ended within a worker.
+    pub fn ended(&self) -> Vec<Ended> {
+        self.shards.iter().flat_map(|s| locked(s).ended.iter().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    pub(super) fn remove(&self, ended: Ended) {
+        let Some(shard) = self.shard(ended.connection.id) else { return };
+        let mut shard = locked(shard);
+        let _listed = shard.live.remove(&ended.connection.id);
+        let _oldest = if shard.ended.len() >= ENDED_KEPT { shard.ended.pop_front() } else { None };
+        shard.ended.push_back(ended);
+        // What left the shard is dropped only after the lock.
+        drop(shard);
     }
 
     fn shard(&self, id: u64) -> Option<&Mutex<Shard>> {

@@ -128,6 +128,8 @@ impl Traffic {
 /// The counters of one set of labels.
 #[derive(Debug, Default)]
 pub struct Series {
+    /// Connections that count here and have not ended: while there are any, the series stays.
+    held: AtomicU64,
     opened: AtomicU64,
     closed: [AtomicU64; RESPONSE_FLAGS.len()],
     sent: AtomicU64,
@@ -135,14 +137,21 @@ pub struct Series {
 }
 
 impl Series {
+    fn hold(self: &Arc<Self>) -> Arc<Self> {
+        self.held.fetch_add(1, RELAXED);
+        self.clone()
+    }
+
     pub(super) fn count_opened(&self) {
         self.opened.fetch_add(1, RELAXED);
     }
 
+    /// Counts the end of a connection that [`SeriesTable::hold`] let in.
     pub(super) fn count_closed(&self, reason: Reason) {
         let flags = reason.response_flags();
         let at = RESPONSE_FLAGS.iter().position(|f| *f == flags).unwrap_or(0);
         self.closed[at].fetch_add(1, RELAXED);
+        self.held.fetch_sub(1, RELAXED);
     }
 
     /// Bytes that the server sent.
@@ -177,11 +186,12 @@ impl SeriesTable {
         Self { series: RwLock::default(), max, overflowed: AtomicU64::new(0) }
     }
 
-    /// The series with these labels, a new one if there is room, or that of the overflow.
-    pub fn get(&self, traffic: Traffic) -> Arc<Series> {
+    /// The series with these labels, a new one if there is room, or that of the overflow; it stays until the connection
+    /// that it was taken for is counted as closed.
+    pub fn hold(&self, traffic: Traffic) -> Arc<Series> {
         let found = self.series.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(kept) = found.get(&traffic) {
-            return kept.series.clone();
+            return kept.series.hold();
         }
         drop(found);
         let mut all = self.series.write().unwrap_or_else(PoisonError::into_inner);
@@ -192,7 +202,7 @@ impl SeriesTable {
             traffic.overflow()
         };
         let new = || Kept { series: Arc::default(), gone_since: None };
-        all.entry(key).or_insert_with(new).series.clone()
+        all.entry(key).or_insert_with(new).series.hold()
     }
 
     /// How many series there are.
@@ -223,8 +233,8 @@ impl SeriesTable {
                 return true;
             }
             let since = *kept.gone_since.get_or_insert(now);
-            // Nobody can take another handle while the table is held for writing.
-            Arc::strong_count(&kept.series) > 1 || now.saturating_duration_since(since) < keep
+            // Nobody can begin to hold it while the table is locked for writing.
+            kept.series.held.load(RELAXED) > 0 || now.saturating_duration_since(since) < keep
         });
         before - all.len()
     }

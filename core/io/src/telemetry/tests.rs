@@ -360,6 +360,25 @@ fn the_table_lists_what_lives_and_what_is_known_of_it() {
     assert!(telemetry.connections.get(all[0].id).is_none());
 }
 
+#[test]
+fn the_latest_ends_are_remembered() {
+    let telemetry = quiet(&Config::default());
+    let store = store();
+    for _ in 0..300 {
+        telemetry.worker(0).record(facts(&store, Direction::Inbound)).finish(Reason::Ok);
+    }
+    let last = telemetry.worker(0).record(facts(&store, Direction::Inbound));
+    last.open();
+    let id = last.live().id;
+    last.finish(Reason::ServerReset);
+    let ended = telemetry.connections.ended();
+    assert_eq!(ended.len(), 256);
+    let last = ended.last().unwrap();
+    assert_eq!((last.connection.id, last.reason, last.opened), (id, Reason::ServerReset, true));
+    assert!(!ended[0].opened);
+    assert_eq!(last.connection.age(), last.connection.age(), "it stopped ageing");
+}
+
 #[tokio::test]
 async fn watchers_see_openings_ends_and_refusals() {
     let telemetry = quiet(&Config { flow_backlog: 4, ..Config::default() });

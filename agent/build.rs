@@ -1,0 +1,19 @@
+//! Builds what the agent carries inside: the admin interface.
+
+#[path = "build/admin.rs"]
+mod admin;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut outcome = ExitCode::SUCCESS;
+    for step in [admin::build] {
+        if let Err(message) = step() {
+            for line in message.lines() {
+                println!("cargo::error={line}");
+            }
+            outcome = ExitCode::FAILURE;
+        }
+    }
+    outcome
+}
