@@ -4,6 +4,7 @@
 pub mod access_log;
 pub mod connections;
 pub mod flow;
+pub mod meter;
 pub mod metrics;
 pub mod record;
 pub mod series;
@@ -12,6 +13,7 @@ pub mod trace;
 pub use access_log::{AccessLog, AccessLogConfig};
 pub use connections::{Connections, Ended, Live};
 pub use flow::{Flow, FlowEvent, FlowHub};
+pub use meter::RelayMeter;
 pub use metrics::{CONTENT_TYPE, Metrics};
 pub use record::{Counters, Direction, Facts, Path, Record, Security};
 
