@@ -1,12 +1,13 @@
 //! An index over policies, so that evaluation looks only at rules that can match.
 //!
 //! Every rule is filed once: under the exact values of its most selective clause (principals, service accounts,
-//! namespaces, destination ports, single source addresses), or in the list that is always looked at when it has no such
-//! clause. A connection then looks up its own principal, namespace, port and address, so that ten thousand policies that
-//! name other clients cost nothing.
+//! namespaces, destination ports, blocks of source addresses), or in the list that is always looked at when it has no
+//! such clause. A connection then looks up its own principal, namespace and port, and the block of each length in use
+//! that its address lies in, so that ten thousand policies that name other clients cost nothing.
 
 use super::{Clause, Connection, Match, Policy, Rule, StringMatch};
 use crate::Name;
+use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 use std::{net::IpAddr, sync::Arc};
 
@@ -16,6 +17,14 @@ pub struct PolicyIndex {
     policies: Vec<Arc<Policy>>,
     always: Vec<Filed>,
     by: FxHashMap<Key, Vec<Filed>>,
+    /// The prefix lengths of the blocks in `by`, of each family once.
+    lengths: Lengths,
+}
+
+#[derive(Debug, Default)]
+struct Lengths {
+    v4: Vec<u8>,
+    v6: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +40,8 @@ enum Key {
     ServiceAccount(Name, Name),
     Namespace(Name),
     Port(u16),
-    Source(IpAddr),
+    /// Without host bits, so that equal blocks are equal keys.
+    Source(IpNet),
 }
 
 impl PolicyIndex {
@@ -44,6 +54,9 @@ impl PolicyIndex {
                 match keys_of(rule) {
                     Some(keys) => {
                         for key in keys {
+                            if let Key::Source(block) = &key {
+                                index.lengths.add(block);
+                            }
                             index.by.entry(key).or_default().push(filed);
                         }
                     }
@@ -75,7 +88,9 @@ impl PolicyIndex {
                 }
             };
             at(Key::Port(c.destination_port));
-            at(Key::Source(c.source_ip));
+            for block in self.lengths.blocks_around(c.source_ip) {
+                at(Key::Source(block));
+            }
             if let Some(id) = c.identity {
                 at(Key::Namespace(id.namespace.clone()));
                 at(Key::ServiceAccount(id.namespace.clone(), id.service_account.clone()));
@@ -97,6 +112,21 @@ impl PolicyIndex {
     }
 }
 
+impl Lengths {
+    fn add(&mut self, block: &IpNet) {
+        let lengths = if block.addr().is_ipv4() { &mut self.v4 } else { &mut self.v6 };
+        if !lengths.contains(&block.prefix_len()) {
+            lengths.push(block.prefix_len());
+        }
+    }
+
+    /// The blocks of the lengths in use that `ip` lies in.
+    fn blocks_around(&self, ip: IpAddr) -> impl Iterator<Item = IpNet> {
+        let lengths = if ip.is_ipv4() { &self.v4 } else { &self.v6 };
+        lengths.iter().filter_map(move |length| Some(IpNet::new(ip, *length).ok()?.trunc()))
+    }
+}
+
 /// The keys under which `rule` is filed: those of the clause that names the fewest, most telling values.
 fn keys_of(rule: &Rule) -> Option<Vec<Key>> {
     rule.clauses.iter().filter_map(clause_keys).min_by_key(|keys| (keys.iter().map(weight).max(), keys.len()))
@@ -107,6 +137,7 @@ fn weight(key: &Key) -> u8 {
     match key {
         Key::Principal(..) => 0,
         Key::ServiceAccount(..) => 1,
+        Key::Source(block) if block.prefix_len() == 0 => 5,
         Key::Source(_) => 2,
         Key::Namespace(_) => 3,
         Key::Port(_) => 4,
@@ -135,8 +166,7 @@ fn match_keys(m: &Match) -> Option<Vec<Key>> {
             _ => None,
         })
     };
-    let sources =
-        || m.source_ips.iter().map(|n| (n.prefix_len() == n.max_prefix_len()).then(|| Key::Source(n.addr())));
+    let sources = || m.source_ips.iter().map(|block| Key::Source(block.trunc())).collect::<Vec<_>>();
     let accounts = || {
         m.service_accounts
             .iter()
@@ -146,7 +176,7 @@ fn match_keys(m: &Match) -> Option<Vec<Key>> {
     let some = |keys: Option<Vec<Key>>| keys.filter(|k| !k.is_empty());
     some(principals().collect())
         .or_else(|| some(Some(accounts())))
-        .or_else(|| some(sources().collect()))
+        .or_else(|| some(Some(sources())))
         .or_else(|| some(namespaces().collect()))
         .or_else(|| some(Some(m.destination_ports.iter().map(|p| Key::Port(*p)).collect())))
 }

@@ -45,7 +45,7 @@ fn a_match(d: &mut Dice) -> Match {
         service_account: format!("sa{}", d.roll(3)).into(),
     };
     let net = |d: &mut Dice| {
-        let len = [8, 24, 32][d.roll(3) as usize];
+        let len = [0, 8, 24, 31, 32][d.roll(5) as usize];
         format!("10.0.0.{}/{len}", d.roll(3)).parse().unwrap()
     };
     let port = |d: &mut Dice| 80 + d.roll(3) as u16;
