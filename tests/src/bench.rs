@@ -1,0 +1,23 @@
+//! The benchmarks behind `cargo xtask bench`: the mesh against the same work without one, run after run in turn.
+//!
+//! Each module makes the figures of one kind and says which ones in its `NAMES`; [`catalogue`] holds all names and aims.
+
+pub mod catalogue;
+mod decide;
+mod quiet;
+pub mod session;
+
+use anyhow::Result;
+use session::Session;
+
+/// The share of the machine that may be busy before figures are told with a warning.
+const QUIET: f64 = 0.05;
+
+/// Measures what the session asks for, telling progress and rows as it goes.
+pub fn run(session: &mut Session) -> Result<()> {
+    let busy = quiet::busy_share()?;
+    if busy > QUIET {
+        session.warn(format!("{:.0} % of the machine was busy with other work", busy * 100.0));
+    }
+    decide::run(session)
+}

@@ -1,0 +1,28 @@
+//! Measures, and writes what it finds as one JSON object a line; `cargo xtask bench` makes a table of it.
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use weft_tests::bench::{
+    self,
+    session::{Extent, Session},
+};
+
+/// Measure the mesh against the same work without one.
+#[derive(Parser)]
+struct Options {
+    /// Figures to measure, by name or the beginning of one (all of them unless given).
+    names: Vec<String>,
+    /// How often each side runs.
+    #[arg(long)]
+    runs: Option<usize>,
+    /// Short runs: enough to see whether everything works, too few for figures that count.
+    #[arg(long)]
+    quick: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let mut extent = if options.quick { Extent::QUICK } else { Extent::FULL };
+    extent.runs = options.runs.unwrap_or(extent.runs);
+    bench::run(&mut Session::new(&options.names, extent)?)
+}

@@ -1,0 +1,85 @@
+//! `cargo xtask bench`: builds everything for release, runs `weft-bench`, and makes a table and a report of what it says.
+
+mod report;
+mod table;
+
+use anyhow::{Context, Result, ensure};
+use report::Said;
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+/// What to measure.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Figures to measure, by name or the beginning of one (`same_node`); all of them unless given
+    names: Vec<String>,
+    /// How often each side runs
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Short runs: enough to see whether everything works, too few for figures that count
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Measures, shows a table and writes `target/bench/report.json`.
+pub fn run(options: &Options) -> Result<()> {
+    let release = build()?;
+    let mut command = Command::new(release.join("weft-bench"));
+    command.args(&options.names).env("WEFT_BIN_DIR", &release).stdout(Stdio::piped());
+    if options.quick {
+        command.arg("--quick");
+    } else {
+        command.args(["--runs", &options.runs.to_string()]);
+    }
+    let mut child = command.spawn().context("cannot start weft-bench")?;
+    let output = child.stdout.take().context("weft-bench has no output")?;
+    let mut rows = Vec::new();
+    let mut progress = table::Progress::new();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        match serde_json::from_str(&line).with_context(|| format!("weft-bench said `{line}`"))? {
+            Said::Progress(text) => progress.show(&text),
+            Said::Row(row) => {
+                progress.done(&table::brief(&row));
+                rows.push(row);
+            }
+        }
+    }
+    progress.clear();
+    let status = child.wait()?;
+    if !rows.is_empty() {
+        println!("{}", table::render(&rows));
+        let path = report::write(&target()?.join("bench"), &rows)?;
+        println!("written to {}", path.display());
+    }
+    ensure!(status.success(), "weft-bench ended with {status}");
+    Ok(())
+}
+
+/// Builds every binary for release and tells where they are.
+fn build() -> Result<PathBuf> {
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--workspace", "--bins"])
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "the release build failed");
+    Ok(target()?.join("release"))
+}
+
+/// The target folder that cargo uses here.
+fn target() -> Result<PathBuf> {
+    #[derive(serde::Deserialize)]
+    struct Metadata {
+        target_directory: PathBuf,
+    }
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .output()
+        .context("cannot run cargo metadata")?;
+    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
+    Ok(metadata.target_directory)
+}
