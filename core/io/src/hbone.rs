@@ -16,3 +16,6 @@ pub use pool::{Pool, PoolKey};
 pub use server::{Incoming, ServeError, serve};
 pub use settings::Settings;
 pub use stream::Stream;
+
+#[cfg(test)]
+mod tests;

@@ -6,3 +6,6 @@ pub mod lifecycle;
 pub mod relay;
 pub mod telemetry;
 pub mod tls;
+
+#[cfg(test)]
+mod testing;

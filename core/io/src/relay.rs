@@ -38,3 +38,6 @@ pub async fn plain(
 ) -> RelayEnd {
     pump::relay(tcp::Tcp::new(left), tcp::Tcp::new(right), meter, close).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,3 +15,6 @@ pub use handshake::{Secured, TlsError, TlsIo};
 pub use rotate::{CertError, CertManager, CertOptions, CertState, CertStatus};
 pub use spiffe::SpiffeError;
 pub use workload_cert::{BadCertificate, WorkloadCert};
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,13 @@ impl Stream {
     ///
     /// What was taken must be given back with [`Stream::release`] once it has moved on, or the peer will stall.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
-        self.recv.poll_data(cx).map_err(StreamError::from)
+        loop {
+            match ready!(self.recv.poll_data(cx)) {
+                // Often the last frame is empty and only carries the end.
+                Some(Ok(data)) if data.is_empty() => {}
+                next => return Poll::Ready(next.map(|data| data.map_err(StreamError::from))),
+            }
+        }
     }
 
     /// Lets the peer send `bytes` more.
