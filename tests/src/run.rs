@@ -1,7 +1,7 @@
 //! A run: the name under which a scenario, a demo or a benchmark makes things on this machine.
 //!
 //! Namespaces are called `<run>-<what>`, the cgroup subtree `<cgroup2>/<run>`, BPF pins `<bpffs>/<run>`, and files stand
-//! in `/run/weft/<run>`. The owner holds a lock on `/run/weft/<run>/lock` while it lives: a run whose lock is free and
+//! in `/run/weft-runs/<run>`. The owner holds a lock on `/run/weft-runs/<run>/lock` while it lives: a run whose lock is free and
 //! that was not asked to stay is a leftover, whatever became of its process id.
 
 use crate::{cgroup, sweep};
@@ -17,7 +17,7 @@ use std::{
 pub const PREFIX: &str = "weft-";
 
 /// Where the runs keep their files.
-pub const DIRECTORY: &str = "/run/weft";
+pub const DIRECTORY: &str = "/run/weft-runs";
 
 /// The file in a run's directory that its owner holds locked.
 pub(crate) const LOCK: &str = "lock";
