@@ -50,6 +50,18 @@ pub fn remove_stale() -> Result<Vec<String>> {
     Ok(gone)
 }
 
+/// Removes the runs that nobody holds any more and that were asked to stay; their names.
+pub fn remove_kept() -> Result<Vec<String>> {
+    let mut gone = Vec::new();
+    for name in names()? {
+        if let Some(_lock) = run::lock(&name)? {
+            remove(&name)?;
+            gone.push(name);
+        }
+    }
+    Ok(gone)
+}
+
 /// What is left of the run on this machine, for people and for tests: paths and names, empty when it is all gone.
 pub fn remains(run: &str) -> Result<Vec<String>> {
     let mut left: Vec<String> =

@@ -1,20 +1,68 @@
-//! Weft's tasks: `cargo xtask <task>`.
+//! Weft's tasks: everything that a person or a machine does with this repository is a subcommand here.
 #![forbid(unsafe_code)]
 
 mod bench;
+mod build;
+mod clean_host;
+mod licences;
+mod setup;
+mod shell;
+mod steps;
+mod test;
 
-use clap::Parser;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
-/// Weft's tasks.
 #[derive(Parser)]
-#[command(name = "cargo xtask")]
-enum Task {
-    /// Measure the mesh against the same work without one
-    Bench(bench::Options),
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Weft's tasks",
+    after_help = "Examples:\n  \
+        cargo xtask test                 everything that must hold before a change is merged\n  \
+        cargo xtask test --only clippy   one step of it\n  \
+        cargo xtask clean-host           remove what crashed runs left on this machine"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Task::parse() {
-        Task::Bench(options) => bench::run(&options),
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the build and the tests need, where it is missing
+    Setup,
+    /// Build every binary
+    Build(build::Options),
+    /// Format, lints, tests of all kinds, documentation, licences
+    Test(test::Options),
+    /// Measure the mesh against the same work without one
+    Bench(bench::Options),
+    /// Check the dependencies' licences and sources against deny.toml
+    Licences,
+    /// Remove namespaces, cgroups, pins and processes that crashed runs left behind
+    CleanHost(clean_host::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Setup => setup::run()?,
+        Task::Build(options) => build::run(&options)?,
+        Task::Test(options) => return test::run(&options),
+        Task::Bench(options) => bench::run(&options)?,
+        Task::Licences => licences::run()?,
+        Task::CleanHost(options) => clean_host::run(&options)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
