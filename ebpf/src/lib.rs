@@ -1,1 +1,11 @@
-//! Placeholder.
+//! What the kernel programs decide, apart from how they come to know it: pure functions, tested on the host.
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod admit;
+mod capture;
+mod route;
+
+pub use admit::{Admission, admit};
+pub use capture::capture_port;
+pub use route::{Route, Source, World, route};

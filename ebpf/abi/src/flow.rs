@@ -1,0 +1,75 @@
+//! Accounting: what is told of a connection.
+
+use crate::Endpoint;
+
+/// Which way a connection went.
+pub mod verdict {
+    /// Not into the mesh: untouched.
+    pub const PASS: u32 = 1;
+    /// Straight to a workload on the same node.
+    pub const DIRECT: u32 = 2;
+    /// Captured for the agent.
+    pub const AGENT: u32 = 3;
+    /// Refused by policy.
+    pub const DENY: u32 = 4;
+    /// To the workload itself.
+    pub const OWN: u32 = 5;
+}
+
+/// A connection of an enrolled workload, as its client's socket sees it. `FLOWS[socket cookie]` while it lasts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// The socket's cookie.
+    pub socket: u64,
+    /// The client's workload.
+    pub source: u64,
+    /// The destination's workload where it is on this node, else 0.
+    pub destination: u64,
+    /// When it was asked for, in nanoseconds of the monotonic clock.
+    pub opened_ns: u64,
+    /// When these figures were taken, on the same clock.
+    pub updated_ns: u64,
+    /// Bytes that the peer acknowledged.
+    pub bytes_sent: u64,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// The client's address and port; port 0 for one that was refused before it had any.
+    pub client: Endpoint,
+    /// Where the application meant to connect.
+    pub original: Endpoint,
+    /// The service endpoint that was picked, if any.
+    pub backend: Endpoint,
+    /// Smoothed round-trip time in microseconds.
+    pub srtt_us: u32,
+    /// Retransmitted segments.
+    pub retransmits: u32,
+    /// See [`verdict`].
+    pub verdict: u32,
+    /// Non-zero once the connection was established.
+    pub established: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Kinds of an [`Event`].
+pub mod event {
+    /// A connection was established.
+    pub const OPEN: u32 = 1;
+    /// A connection ended, or was never established (see [`super::Flow::established`]).
+    pub const CLOSE: u32 = 2;
+    /// A connection was refused by policy.
+    pub const DENY: u32 = 3;
+}
+
+/// One entry of the ring buffer `EVENTS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// The connection.
+    pub flow: Flow,
+    /// See [`event`].
+    pub kind: u32,
+    /// Zero.
+    pub pad: u32,
+}

@@ -1,0 +1,147 @@
+//! What is written down of a connection: its arrival, its flow, its events.
+
+use super::maps::{ARRIVALS, EVENTS, FLOWS, count};
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns},
+    programs::{SockAddrContext, SockOpsContext},
+};
+use weft_ebpf::Route;
+use weft_ebpf_abi::{Addr, ArrivalKey, Endpoint, Event, Flow, SocketState, Stat, event, verdict};
+
+/// How old the figures of a live flow may get, in nanoseconds. Every round trip is a chance to refresh them.
+const REFRESH_NS: u64 = 200_000_000;
+
+/// The reader polls; it is woken only when this many bytes wait, so that a storm of short connections does not pay a
+/// wake-up each.
+const WAKE_BYTES: u64 = 256 * 1024;
+
+const AF_INET: u32 = 2;
+
+/// Before the first packet leaves: tells the destination's `sk_lookup` what is coming.
+#[inline(always)]
+pub fn announce(ctx: &SockOpsContext, state: &SocketState) {
+    if state.destination != 0 && ARRIVALS.insert(key_of(ctx, state), state.arrival, 0).is_err() {
+        count(Stat::RecordsLost);
+    }
+}
+
+/// The connection is there.
+#[inline(always)]
+pub fn established(ctx: &SockOpsContext, state: &mut SocketState) {
+    if state.verdict == 0 {
+        return;
+    }
+    state.established = 1;
+    let flow = measure(ctx, state);
+    keep(&flow, state);
+    tell(flow, event::OPEN);
+}
+
+/// A round trip was made.
+#[inline(always)]
+pub fn progress(ctx: &SockOpsContext, state: &mut SocketState) {
+    // SAFETY: the helper takes nothing and cannot fail.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if state.verdict != 0 && now.wrapping_sub(state.updated_ns) >= REFRESH_NS {
+        let flow = measure(ctx, state);
+        keep(&flow, state);
+    }
+}
+
+/// The connection is over, or never came to be.
+#[inline(always)]
+pub fn closed(ctx: &SockOpsContext, state: &mut SocketState) {
+    if state.destination != 0 {
+        // Evicted already, at worst.
+        let _ = ARRIVALS.remove(key_of(ctx, state));
+    }
+    if state.verdict == 0 {
+        return;
+    }
+    let flow = measure(ctx, state);
+    let _ = FLOWS.remove(flow.socket);
+    tell(flow, event::CLOSE);
+}
+
+/// Policy refused the connection before there was one.
+#[inline(always)]
+pub fn denied(ctx: &SockAddrContext, source: u64, original: Endpoint, way: &Route) {
+    // SAFETY: the helpers take the context of a connect program, or nothing.
+    let (socket, now) = unsafe { (bpf_get_socket_cookie(ctx.as_ptr()), bpf_ktime_get_ns()) };
+    let flow = Flow {
+        socket,
+        source,
+        destination: way.destination,
+        opened_ns: now,
+        updated_ns: now,
+        original,
+        backend: way.backend,
+        verdict: verdict::DENY,
+        ..Flow::default()
+    };
+    tell(flow, event::DENY);
+}
+
+#[inline(always)]
+fn client(ctx: &SockOpsContext) -> Endpoint {
+    let addr =
+        if ctx.family() == AF_INET { Addr::v4(ctx.local_ip4()) } else { Addr { words: ctx.local_ip6() } };
+    Endpoint::new(addr, ctx.local_port() as u16)
+}
+
+#[inline(always)]
+fn key_of(ctx: &SockOpsContext, state: &SocketState) -> ArrivalKey {
+    let addr =
+        if ctx.family() == AF_INET { Addr::v4(ctx.remote_ip4()) } else { Addr { words: ctx.remote_ip6() } };
+    // The kernel gives this port as it stands in the packet, in the upper half of the word.
+    let port = (u32::from_be(ctx.remote_port())) as u16;
+    ArrivalKey { cookie: state.destination, source: client(ctx), destination: Endpoint::new(addr, port) }
+}
+
+#[inline(always)]
+fn measure(ctx: &SockOpsContext, state: &SocketState) -> Flow {
+    // SAFETY: the helpers take the context, or nothing; the fields are readable in every sock_ops program.
+    unsafe {
+        let ops = ctx.ops;
+        Flow {
+            socket: bpf_get_socket_cookie(ctx.as_ptr()),
+            source: state.arrival.source,
+            destination: if state.verdict == verdict::DIRECT { state.destination } else { 0 },
+            opened_ns: state.opened_ns,
+            updated_ns: bpf_ktime_get_ns(),
+            bytes_sent: (*ops).bytes_acked,
+            bytes_received: (*ops).bytes_received,
+            client: client(ctx),
+            original: state.arrival.original,
+            backend: state.arrival.backend,
+            // The kernel keeps eight times the value.
+            srtt_us: (*ops).srtt_us >> 3,
+            retransmits: (*ops).total_retrans,
+            verdict: state.verdict,
+            established: state.established,
+            pad: 0,
+        }
+    }
+}
+
+#[inline(always)]
+fn keep(flow: &Flow, state: &mut SocketState) {
+    state.updated_ns = flow.updated_ns;
+    if FLOWS.insert(flow.socket, flow, 0).is_err() {
+        count(Stat::RecordsLost);
+    }
+}
+
+#[inline(always)]
+fn tell(flow: Flow, kind: u32) {
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        count(Stat::EventsLost);
+        return;
+    };
+    entry.write(Event { flow, kind, pad: 0 });
+    let waiting = EVENTS.query(BPF_RB_AVAIL_DATA.into());
+    let wake = if waiting >= WAKE_BYTES { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    entry.submit(wake.into());
+}

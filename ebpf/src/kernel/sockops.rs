@@ -1,0 +1,56 @@
+//! `sock_ops`: what becomes of a connection whose `connect` left a state on its socket.
+
+use super::{maps, record};
+use aya_ebpf::{
+    bindings::{
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_RTT_CB_FLAG,
+        BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
+    },
+    macros::sock_ops,
+    programs::SockOpsContext,
+};
+
+/// The kernel's number of the state TCP_CLOSE.
+const CLOSED: u32 = 7;
+
+#[sock_ops]
+pub fn weft_sockops(ctx: SockOpsContext) -> u32 {
+    let op = ctx.op();
+    // Most sockets of the machine end here: servers' ones, and clients that no program cares about.
+    if op != BPF_SOCK_OPS_TCP_CONNECT_CB
+        && op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB
+        && op != BPF_SOCK_OPS_STATE_CB
+        && op != BPF_SOCK_OPS_RTT_CB
+    {
+        return 1;
+    }
+    // SAFETY: a read of a context field.
+    let socket = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
+    if socket.is_null() {
+        return 1;
+    }
+    // SAFETY: the context's socket, not null.
+    let Some(state) = (unsafe { maps::state_of(socket.cast()) }) else {
+        return 1;
+    };
+    match op {
+        BPF_SOCK_OPS_TCP_CONNECT_CB => {
+            record::announce(&ctx, state);
+            let mut wanted = BPF_SOCK_OPS_STATE_CB_FLAG;
+            if state.verdict != 0 {
+                wanted |= BPF_SOCK_OPS_RTT_CB_FLAG;
+            }
+            // Without the callbacks the connection works and is merely not accounted.
+            let _ = ctx.set_cb_flags((ctx.cb_flags() | wanted) as i32);
+        }
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => record::established(&ctx, state),
+        BPF_SOCK_OPS_RTT_CB => record::progress(&ctx, state),
+        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == CLOSED => {
+            record::closed(&ctx, state);
+            // SAFETY: the context's socket, not null. The socket may connect again, as another connection.
+            unsafe { maps::clear_state(socket.cast()) };
+        }
+        _ => {}
+    }
+    1
+}

@@ -1,0 +1,117 @@
+//! Which way a connection of an enrolled workload goes.
+
+use weft_ebpf_abi::{
+    Addr, Backend, BackendKey, Destination, Endpoint, PairKey, Service, destination, pair, service, verdict,
+    workload,
+};
+
+/// What the decision may look up. The programs answer from their maps, the tests from tables.
+pub trait World {
+    /// `DESTINATIONS`.
+    fn destination(&self, addr: &Addr) -> Option<Destination>;
+    /// `SERVICES`.
+    fn service(&self, at: &Endpoint) -> Option<Service>;
+    /// `BACKENDS`.
+    fn backend(&self, key: &BackendKey) -> Option<Backend>;
+    /// `PAIRS`.
+    fn pair(&self, key: &PairKey) -> Option<u32>;
+    /// A random number.
+    fn random(&self) -> u32;
+}
+
+/// Who connects.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    /// Its cookie.
+    pub cookie: u64,
+    /// See [`workload`].
+    pub flags: u32,
+}
+
+/// The way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// See [`verdict`].
+    pub verdict: u32,
+    /// The cookie of the workload that is reached directly, or was refused; else 0.
+    pub destination: u64,
+    /// The service endpoint that was picked; port 0 for none.
+    pub backend: Endpoint,
+    /// The pick fell on an endpoint elsewhere, which the agent shall choose.
+    pub remote_only: bool,
+}
+
+const NOWHERE: Endpoint = Endpoint::new(Addr { words: [0; 4] }, 0);
+
+impl Route {
+    const fn new(verdict: u32) -> Self {
+        Self { verdict, destination: 0, backend: NOWHERE, remote_only: false }
+    }
+}
+
+/// Decides the way of a connection of `source` to `to`.
+#[inline(always)]
+pub fn route<W: World>(world: &W, source: Source, to: Endpoint) -> Route {
+    if to.addr.is_loopback() || to.addr.is_unspecified() {
+        return Route::new(verdict::PASS);
+    }
+    let Some(known) = world.destination(&to.addr) else {
+        return Route::new(verdict::PASS);
+    };
+    if known.kind == destination::SERVICE {
+        return to_service(world, source, to);
+    }
+    to_workload(world, source, &known, to.port)
+}
+
+/// Picks among all endpoints alike. The kernel knows how many there are, and those on this node; the rest is the agent's.
+#[inline(always)]
+fn to_service<W: World>(world: &W, source: Source, to: Endpoint) -> Route {
+    let agent = Route::new(verdict::AGENT);
+    let Some(entry) = world.service(&to) else {
+        return agent;
+    };
+    if entry.flags & service::TO_AGENT != 0 || entry.total == 0 {
+        return agent;
+    }
+    // The high half of the product is uniform in 0..total, without a division.
+    let index = ((u64::from(world.random()) * u64::from(entry.total)) >> 32) as u32;
+    if index >= entry.local {
+        return Route { remote_only: true, ..agent };
+    }
+    let Some(backend) = world.backend(&BackendKey { service: to, index }) else {
+        return agent;
+    };
+    let Some(known) = world.destination(&backend.addr) else {
+        return agent;
+    };
+    Route { backend, ..to_workload(world, source, &known, backend.port) }
+}
+
+#[inline(always)]
+fn to_workload<W: World>(world: &W, source: Source, known: &Destination, port: u16) -> Route {
+    if known.cookie == source.cookie {
+        return Route { destination: known.cookie, ..Route::new(verdict::OWN) };
+    }
+    let encrypted = known.flags & destination::TO_AGENT | source.flags & workload::ALWAYS_ENCRYPT;
+    if known.cookie == 0 || encrypted != 0 {
+        return Route::new(verdict::AGENT);
+    }
+    let direct = Route { destination: known.cookie, ..Route::new(verdict::DIRECT) };
+    if known.flags & destination::ALLOW_ALL != 0 {
+        return direct;
+    }
+    let key = PairKey { source: source.cookie, destination: known.cookie, port: u32::from(port), pad: 0 };
+    let answer = match world.pair(&key) {
+        Some(answer) => Some(answer),
+        None => world.pair(&PairKey { port: 0, ..key }),
+    };
+    match answer {
+        Some(pair::ALLOW) => direct,
+        Some(pair::DENY) => Route { verdict: verdict::DENY, ..direct },
+        _ => Route::new(verdict::AGENT),
+    }
+}
+
+#[cfg(test)]
+mod tests;
