@@ -4,12 +4,12 @@
 //! may have more than the mesh knows): so each pod has a copy of the program of its own, that has the cookie built in.
 
 use super::{
-    TCP,
+    TCP, address,
     maps::{ARRIVALS, LISTENERS, count},
 };
 use aya_ebpf::{Global, macros::sk_lookup, programs::SkLookupContext};
 use weft_ebpf::{Admission, admit};
-use weft_ebpf_abi::{Addr, ArrivalKey, Endpoint, LISTENER_SLOTS, ListenerKey, Stat};
+use weft_ebpf_abi::{ArrivalKey, Endpoint, LISTENER_SLOTS, ListenerKey, Stat};
 
 /// The cookie of the namespace that this copy is attached to; the agent sets it when it loads the copy.
 #[unsafe(no_mangle)]
@@ -26,8 +26,8 @@ pub fn weft_lookup(ctx: SkLookupContext) -> u32 {
     let (protocol, key) = unsafe {
         let c = &*ctx.lookup;
         let v4 = c.family == AF_INET;
-        let from = if v4 { Addr::v4(c.remote_ip4) } else { Addr { words: c.remote_ip6 } };
-        let to = if v4 { Addr::v4(c.local_ip4) } else { Addr { words: c.local_ip6 } };
+        let from = address(&raw const c.remote_ip4, &raw const c.remote_ip6, v4);
+        let to = address(&raw const c.local_ip4, &raw const c.local_ip6, v4);
         let key = ArrivalKey {
             cookie: NETNS_COOKIE.load(),
             source: Endpoint::new(from, u16::from_be(c.remote_port)),

@@ -17,6 +17,21 @@ const PASS: i32 = 1;
 /// IPPROTO_TCP.
 const TCP: u32 = 6;
 
+/// An address of a context that has it twice, by family. Both are read, whatever the family: the verifier wants every
+/// field at its own fixed offset, and a volatile read keeps the compiler from choosing between offsets instead.
+///
+/// # Safety
+/// Both are fields of a running program's context, readable whatever the family.
+#[inline(always)]
+unsafe fn address(v4: *const u32, v6: *const [u32; 4], is_v4: bool) -> Addr {
+    // SAFETY: the caller's promise; the fields are aligned.
+    let (v4, v6) = unsafe {
+        let word = |i| v6.cast::<u32>().add(i).read_volatile();
+        (v4.read_volatile(), [word(0), word(1), word(2), word(3)])
+    };
+    if is_v4 { Addr::v4(v4) } else { Addr { words: v6 } }
+}
+
 /// The address and port that a socket call names.
 ///
 /// # Safety

@@ -1,6 +1,9 @@
 //! What is written down of a connection: its arrival, its flow, its events.
 
-use super::maps::{ARRIVALS, EVENTS, FLOWS, count};
+use super::{
+    address,
+    maps::{ARRIVALS, EVENTS, FLOWS, count},
+};
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
@@ -8,7 +11,7 @@ use aya_ebpf::{
     programs::{SockAddrContext, SockOpsContext},
 };
 use weft_ebpf::Route;
-use weft_ebpf_abi::{Addr, ArrivalKey, Endpoint, Event, Flow, SocketState, Stat, event, verdict};
+use weft_ebpf_abi::{ArrivalKey, Endpoint, Event, Flow, SocketState, Stat, event, verdict};
 
 /// How old the figures of a live flow may get, in nanoseconds. Every round trip is a chance to refresh them.
 const REFRESH_NS: u64 = 200_000_000;
@@ -86,17 +89,23 @@ pub fn denied(ctx: &SockAddrContext, source: u64, original: Endpoint, way: &Rout
 
 #[inline(always)]
 fn client(ctx: &SockOpsContext) -> Endpoint {
-    let addr =
-        if ctx.family() == AF_INET { Addr::v4(ctx.local_ip4()) } else { Addr { words: ctx.local_ip6() } };
+    // SAFETY: fields that every sock_ops program may read.
+    let addr = unsafe {
+        let ops = ctx.ops;
+        address(&raw const (*ops).local_ip4, &raw const (*ops).local_ip6, (*ops).family == AF_INET)
+    };
     Endpoint::new(addr, ctx.local_port() as u16)
 }
 
 #[inline(always)]
 fn key_of(ctx: &SockOpsContext, state: &SocketState) -> ArrivalKey {
-    let addr =
-        if ctx.family() == AF_INET { Addr::v4(ctx.remote_ip4()) } else { Addr { words: ctx.remote_ip6() } };
+    // SAFETY: fields that every sock_ops program may read.
+    let addr = unsafe {
+        let ops = ctx.ops;
+        address(&raw const (*ops).remote_ip4, &raw const (*ops).remote_ip6, (*ops).family == AF_INET)
+    };
     // The kernel gives this port as it stands in the packet, in the upper half of the word.
-    let port = (u32::from_be(ctx.remote_port())) as u16;
+    let port = u32::from_be(ctx.remote_port()) as u16;
     ArrivalKey { cookie: state.destination, source: client(ctx), destination: Endpoint::new(addr, port) }
 }
 

@@ -1,0 +1,33 @@
+//! The kernel programs from user space: load and attach them, keep their maps, read what they tell.
+//!
+//! Everything lives in pins under one directory of bpffs: what the kernel does for the pods goes on when the agent
+//! stops, and the next agent finds it there. [`Kernel`] is the one writer; the data path reads [`Arrivals`], telemetry
+//! reads [`Events`] and [`Flows`].
+
+mod agents;
+mod arrivals;
+mod attach;
+mod cgroup;
+mod error;
+mod events;
+mod flows;
+mod load;
+mod maps;
+mod pins;
+mod pods;
+pub mod probe;
+pub mod reconcile;
+mod stats;
+mod sys;
+
+pub use arrivals::{Arrival, ArrivalKind, Arrivals};
+pub use cgroup::find_cgroup;
+pub use error::KernelError;
+pub use events::{Event, EventKind, Events};
+pub use flows::{Flow, Flows, Verdict};
+pub use load::{Kernel, KernelConfig};
+pub use pods::{Enrolment, EnrolmentFlags};
+pub use reconcile::LocalPod;
+pub use stats::{MapStat, ProgramStat, Stats};
+pub use sys::netns_cookie;
+pub use weft_ebpf_abi::DELIVERY_MARK;

@@ -1,0 +1,60 @@
+//! Which processes are agents.
+
+use super::{KernelError, maps::Table, pins::Pins};
+use std::{fs, io, path::Path};
+
+/// The registered agents: process id -> when it started, so that a later process with the same id is not mistaken for
+/// one.
+pub(super) struct Agents {
+    table: Table<u32, u32>,
+}
+
+impl Agents {
+    /// Opens the table and strikes off agents that are gone: whoever gets their id next must not inherit their rights.
+    pub(super) fn open(pins: &Pins) -> Result<Self, KernelError> {
+        let mut agents = Self { table: Table::open(pins, "AGENTS")? };
+        let known: Vec<_> = agents.table.entries().collect();
+        for (pid, started) in known {
+            if start_time(pid).ok() != Some(started) {
+                agents.unregister(pid)?;
+            }
+        }
+        Ok(agents)
+    }
+
+    pub(super) fn register(&mut self, pid: u32) -> Result<(), KernelError> {
+        let started = start_time(pid).map_err(KernelError::file("read", format!("/proc/{pid}/stat")))?;
+        self.table.put(pid, started)
+    }
+
+    pub(super) fn unregister(&mut self, pid: u32) -> Result<(), KernelError> {
+        self.table.delete(pid)
+    }
+}
+
+/// When a process started, in clock ticks since boot (the lower half).
+fn start_time(pid: u32) -> io::Result<u32> {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"))?;
+    started_of(&stat).ok_or_else(|| io::Error::other("unexpected format"))
+}
+
+/// Field 22 of proc_pid_stat(5). The second one, the name, may hold spaces and parentheses itself.
+fn started_of(stat: &str) -> Option<u32> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let ticks: u64 = rest.split_whitespace().nth(19)?.parse().ok()?;
+    Some(ticks as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_is_found_behind_any_name() {
+        let stat =
+            "7 (we) ft) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1000 50 18446744073709551615";
+        assert_eq!(started_of(stat), Some(4242));
+        assert_eq!(started_of(""), None);
+        assert!(start_time(std::process::id()).is_ok());
+    }
+}

@@ -1,0 +1,73 @@
+//! Attaching to the cgroup.
+
+use super::{KernelError, load, pins::Pins, sys};
+use aya::{
+    Ebpf,
+    programs::{CgroupAttachMode, Program, ProgramError, links::FdLink},
+};
+use std::{fs::File, os::fd::AsFd, path::Path};
+
+/// Attached to the cgroup, in this order: what a connection needs on its way stands before what sends it there.
+const PROGRAMS: [&str; 5] =
+    ["weft_sockops", "weft_getpeername4", "weft_getpeername6", "weft_connect4", "weft_connect6"];
+
+/// Whether every program has its pinned attachment.
+pub(super) fn is_attached(pins: &Pins) -> bool {
+    PROGRAMS.iter().all(|name| pins.links().join(name).exists())
+}
+
+/// Attaches every program, or replaces an earlier one.
+pub(super) fn attach(pins: &Pins, cgroup: &Path) -> Result<(), KernelError> {
+    let dir = File::open(cgroup).map_err(KernelError::file("open", cgroup))?;
+    let mut object = load::object(pins, 0)?;
+    for name in PROGRAMS {
+        let pin = pins.links().join(name);
+        let link = attach_one(&mut object, name, &dir, &pin)
+            .map_err(|source| KernelError::Program { name, source })?;
+        if let Some(link) = link {
+            super::pins::remove_file(&pin)?;
+            link.pin(&pin).map_err(|e| KernelError::file("pin", pin)(std::io::Error::other(e)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Loads one program. Answers its new link, or none when an earlier link has taken it over.
+fn attach_one(
+    object: &mut Ebpf,
+    name: &'static str,
+    cgroup: &File,
+    pin: &Path,
+) -> Result<Option<FdLink>, ProgramError> {
+    let program = object.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+    match program {
+        Program::SockOps(p) => {
+            p.load()?;
+            if taken_over(pin, p.fd()?.as_fd()) {
+                return Ok(None);
+            }
+            let id = p.attach(cgroup, CgroupAttachMode::Single)?;
+            as_fd_link(p.take_link(id)?)
+        }
+        Program::CgroupSockAddr(p) => {
+            p.load()?;
+            if taken_over(pin, p.fd()?.as_fd()) {
+                return Ok(None);
+            }
+            let id = p.attach(cgroup, CgroupAttachMode::Single)?;
+            as_fd_link(p.take_link(id)?)
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+    .map(Some)
+}
+
+fn as_fd_link<L: TryInto<FdLink>>(link: L) -> Result<FdLink, ProgramError> {
+    // Kernels before 5.7 have no such links; `check` asks for a newer one.
+    link.try_into().map_err(|_| ProgramError::UnexpectedProgramType)
+}
+
+/// Puts the program into the link that is pinned there. False when there is none, or its cgroup is gone.
+fn taken_over(pin: &Path, program: std::os::fd::BorrowedFd<'_>) -> bool {
+    sys::open_pin(pin).and_then(|link| sys::update_link(link.as_fd(), program)).is_ok()
+}

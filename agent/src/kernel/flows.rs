@@ -1,0 +1,119 @@
+//! Live connections of enrolled workloads, as the kernel sees them.
+
+use super::{Kernel, KernelError, maps::Table};
+use std::{net::SocketAddr, time::Duration};
+use weft_ebpf_abi::{self as abi, verdict};
+
+/// Which way a connection went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Not into the mesh: untouched.
+    Pass,
+    /// Straight to a workload on the same node.
+    Direct,
+    /// Captured for the agent.
+    Agent,
+    /// Refused by policy.
+    Deny,
+    /// To the workload itself.
+    Own,
+}
+
+impl Verdict {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Direct => "direct",
+            Self::Agent => "agent",
+            Self::Deny => "deny",
+            Self::Own => "own",
+        }
+    }
+
+    fn from_abi(value: u32) -> Option<Self> {
+        Some(match value {
+            verdict::PASS => Self::Pass,
+            verdict::DIRECT => Self::Direct,
+            verdict::AGENT => Self::Agent,
+            verdict::DENY => Self::Deny,
+            verdict::OWN => Self::Own,
+            _ => return None,
+        })
+    }
+}
+
+/// A connection, measured at its client's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The socket's cookie: one number for each connection while the machine runs.
+    pub socket: u64,
+    /// The cookie of the client's pod.
+    pub source: u64,
+    /// The cookie of the destination's pod where it was reached directly (or refused) on this node.
+    pub destination: Option<u64>,
+    /// The client's address; `None` for one that was refused before it had any.
+    pub client: Option<SocketAddr>,
+    /// Where the application meant to connect.
+    pub original: SocketAddr,
+    /// The service endpoint that was picked.
+    pub backend: Option<SocketAddr>,
+    /// Which way it went.
+    pub verdict: Verdict,
+    /// Whether it was established.
+    pub established: bool,
+    /// When it was asked for, on the monotonic clock.
+    pub opened: Duration,
+    /// When these figures were taken, on the monotonic clock. Live ones may be 200 ms old, idle ones older.
+    pub updated: Duration,
+    /// Bytes that the server acknowledged.
+    pub bytes_sent: u64,
+    /// Bytes received from the server.
+    pub bytes_received: u64,
+    /// Smoothed round-trip time.
+    pub srtt: Duration,
+    /// Segments that were sent again.
+    pub retransmits: u32,
+}
+
+impl Flow {
+    /// `None` for a verdict that this agent does not know.
+    pub(super) fn from_abi(flow: &abi::Flow) -> Option<Self> {
+        let endpoint = |at: abi::Endpoint| (at.port != 0).then(|| at.into());
+        Some(Self {
+            socket: flow.socket,
+            source: flow.source,
+            destination: (flow.destination != 0).then_some(flow.destination),
+            client: endpoint(flow.client),
+            original: flow.original.into(),
+            backend: endpoint(flow.backend),
+            verdict: Verdict::from_abi(flow.verdict)?,
+            established: flow.established != 0,
+            opened: Duration::from_nanos(flow.opened_ns),
+            updated: Duration::from_nanos(flow.updated_ns),
+            bytes_sent: flow.bytes_sent,
+            bytes_received: flow.bytes_received,
+            srtt: Duration::from_micros(flow.srtt_us.into()),
+            retransmits: flow.retransmits,
+        })
+    }
+}
+
+/// Reads the live connections.
+pub struct Flows {
+    table: Table<u64, abi::Flow>,
+}
+
+impl Kernel {
+    /// A reader of live connections.
+    pub fn flows(&self) -> Result<Flows, KernelError> {
+        Ok(Flows { table: Table::open(&self.pins, "FLOWS")? })
+    }
+}
+
+impl Flows {
+    /// Every live connection, in no particular order. The kernel keeps the 16,384 most recently active ones.
+    pub fn all(&self) -> Vec<Flow> {
+        self.table.entries().filter_map(|(_, flow)| Flow::from_abi(&flow)).collect()
+    }
+}

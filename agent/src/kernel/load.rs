@@ -1,0 +1,134 @@
+//! Loading: maps are reopened where they fit, made where they do not; programs come after (see `attach`).
+
+use super::{
+    KernelError,
+    agents::Agents,
+    attach,
+    maps::{self, NAMES, Raw, Table},
+    pins::{self, Pins},
+    reconcile::Reconciler,
+    sys,
+};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned, maps::SockHash};
+use std::{
+    hash::Hasher,
+    path::{Path, PathBuf},
+};
+use weft_ebpf_abi::{Config, ListenerKey, VERSION, Workload};
+
+/// The kernel programs, as `build.rs` made them.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weft-ebpf.o"));
+
+/// Where the agent meets the kernel.
+#[derive(Clone, Debug)]
+pub struct KernelConfig {
+    /// The directory for the pins, one for each node: `/sys/fs/bpf/weft/<node>`.
+    pub pin_dir: PathBuf,
+    /// The cgroup v2 below which connections are seen; `None` finds the root of the hierarchy.
+    pub cgroup: Option<PathBuf>,
+}
+
+/// The kernel's side of the node: the one writer of its maps.
+pub struct Kernel {
+    pub(super) pins: Pins,
+    pub(super) cgroup: PathBuf,
+    /// The programs that are attached are the ones of this agent's object.
+    pub(super) current: bool,
+    pub(super) workloads: Table<u64, Workload>,
+    pub(super) listeners: SockHash<aya::maps::MapData, Raw<ListenerKey>>,
+    pub(super) agents: Agents,
+    pub(super) reconciler: Reconciler,
+}
+
+impl Kernel {
+    /// Opens the maps, or makes them. Nothing is attached or detached by this: programs of an earlier agent go on with
+    /// the same maps, and [`Kernel::attach`] brings the present ones. Enrol the known pods in between, so that there is
+    /// no instant without them.
+    ///
+    /// The network namespace of the calling thread is taken for the node's own.
+    pub fn load(config: &KernelConfig) -> Result<Self, KernelError> {
+        let cgroup = match &config.cgroup {
+            Some(path) => path.clone(),
+            None => super::find_cgroup()?,
+        };
+        let pins = Pins::prepare(&config.pin_dir)?;
+        let known = maps::array::<Config>(&pins, "CONFIG").ok().and_then(|c| c.get(&0, 0).ok());
+        let known = known.map(|c| c.0).filter(|c| c.version == VERSION);
+        let complete = NAMES.iter().all(|name| pins.map(name).exists());
+        if known.is_none() || !complete {
+            for path in pins::list(&pins.maps())? {
+                pins::remove_file(&path)?;
+            }
+            object(&pins, 0)?;
+        }
+        let node = node_cookie()?;
+        let attached = known.filter(|_| complete).map_or(0, |c| c.object);
+        write_config(&pins, Config { version: VERSION, pad: 0, node, object: attached })?;
+        Ok(Self {
+            current: attached == fingerprint() && attach::is_attached(&pins),
+            workloads: Table::open(&pins, "WORKLOADS")?,
+            listeners: maps::listeners(&pins)?,
+            agents: Agents::open(&pins)?,
+            reconciler: Reconciler::open(&pins)?,
+            cgroup,
+            pins,
+        })
+    }
+
+    /// Attaches the programs to the cgroup, or puts them in the place of an earlier agent's in one step each.
+    pub fn attach(&mut self) -> Result<(), KernelError> {
+        if self.current {
+            return Ok(());
+        }
+        attach::attach(&self.pins, &self.cgroup)?;
+        let node = node_cookie()?;
+        write_config(&self.pins, Config { version: VERSION, pad: 0, node, object: fingerprint() })?;
+        self.pins.forget_other_versions()?;
+        self.current = true;
+        Ok(())
+    }
+
+    /// Makes the process with this id (in the initial PID namespace: what `readlink /proc/self` says on the host's
+    /// procfs) an agent: its connections from pods are not captured. Several may be registered during a hand-over.
+    pub fn register_agent(&mut self, pid: u32) -> Result<(), KernelError> {
+        self.agents.register(pid)
+    }
+
+    /// Takes it back.
+    pub fn unregister_agent(&mut self, pid: u32) -> Result<(), KernelError> {
+        self.agents.unregister(pid)
+    }
+
+    /// Detaches everything and removes every pin below `pin_dir`: the node is as if Weft had never been there.
+    pub fn detach_all(pin_dir: &Path) -> Result<(), KernelError> {
+        Pins::prepare(pin_dir)?.remove()
+    }
+}
+
+/// Loads the object on the pinned maps, making those that are missing. `cookie` goes into the copy of `sk_lookup`.
+pub(super) fn object(pins: &Pins, cookie: u64) -> Result<Ebpf, KernelError> {
+    let mut loader = EbpfLoader::new();
+    // The programs read no kernel structure, so there is nothing to relocate by the kernel's own types.
+    loader.btf(None);
+    for name in NAMES {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    Ok(loader.override_global("NETNS_COOKIE", &cookie, true).load(OBJECT)?)
+}
+
+/// Tells one object from another.
+pub(super) fn fingerprint() -> u64 {
+    let mut hasher = rustc_hash::FxHasher::default();
+    hasher.write(OBJECT);
+    // 0 stands for "none".
+    hasher.finish().max(1)
+}
+
+fn write_config(pins: &Pins, config: Config) -> Result<(), KernelError> {
+    maps::array(pins, "CONFIG")?.set(0, Raw(config), 0).map_err(KernelError::map("CONFIG"))
+}
+
+fn node_cookie() -> Result<u64, KernelError> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None);
+    socket.and_then(sys::netns_cookie).map_err(KernelError::call("getsockopt(SO_NETNS_COOKIE)"))
+}

@@ -1,0 +1,105 @@
+//! What the maps should say: computed from a snapshot, compared with what they do say, written where they differ.
+//!
+//! Three steps, each on its own: [`Desired::of`] (pure), [`Plan::between`] (pure), and applying the plan. Memory holds a
+//! mirror of the maps, so that a change of one workload costs a comparison, not thousands of system calls.
+
+mod desired;
+mod pairs;
+mod plan;
+
+pub use desired::{Desired, LocalPod};
+pub use plan::{Change, Plan};
+
+use super::{Kernel, KernelError, maps::Table, pins::Pins};
+use weft_ebpf_abi::{Addr, Backend, BackendKey, Destination, Endpoint, PairKey, Plain, Service};
+use weft_model::{Name, Snapshot};
+
+/// The maps, and what they hold.
+pub(super) struct Reconciler {
+    destinations: Table<Addr, Destination>,
+    services: Table<Endpoint, Service>,
+    backends: Table<BackendKey, Backend>,
+    pairs: Table<PairKey, u32>,
+    actual: Desired,
+}
+
+impl Kernel {
+    /// Brings the maps to what `snapshot` says about a node of `network` with these enrolled pods; answers what was
+    /// written. To be called before a pod is enrolled, too: what the maps do not know passes untouched.
+    ///
+    /// After an error the next call goes on where this one stopped.
+    pub fn reconcile(
+        &mut self,
+        snapshot: &Snapshot,
+        network: &Name,
+        pods: &[LocalPod],
+    ) -> Result<Plan, KernelError> {
+        let plan = Plan::between(&self.reconciler.actual, &Desired::of(snapshot, network, pods));
+        self.reconciler.apply(&plan)?;
+        Ok(plan)
+    }
+}
+
+impl Reconciler {
+    /// Opens the maps, and reads what an earlier agent left in them.
+    pub(super) fn open(pins: &Pins) -> Result<Self, KernelError> {
+        let mut r = Self {
+            destinations: Table::open(pins, "DESTINATIONS")?,
+            services: Table::open(pins, "SERVICES")?,
+            backends: Table::open(pins, "BACKENDS")?,
+            pairs: Table::open(pins, "PAIRS")?,
+            actual: Desired::default(),
+        };
+        r.actual = Desired {
+            destinations: r.destinations.entries().collect(),
+            services: r.services.entries().collect(),
+            backends: r.backends.entries().collect(),
+            pairs: r.pairs.entries().collect(),
+        };
+        Ok(r)
+    }
+
+    /// Writes in an order in which no intermediate state lets through what neither the old nor the new one does: a
+    /// missing answer sends the connection to the agent, so answers come before what asks for them, and go after it.
+    fn apply(&mut self, plan: &Plan) -> Result<(), KernelError> {
+        let a = &mut self.actual;
+        puts(&mut self.pairs, &mut a.pairs, &plan.pairs)?;
+        puts(&mut self.destinations, &mut a.destinations, &plan.destinations)?;
+        puts(&mut self.backends, &mut a.backends, &plan.backends)?;
+        puts(&mut self.services, &mut a.services, &plan.services)?;
+        deletes(&mut self.services, &mut a.services, &plan.services)?;
+        deletes(&mut self.backends, &mut a.backends, &plan.backends)?;
+        deletes(&mut self.destinations, &mut a.destinations, &plan.destinations)?;
+        deletes(&mut self.pairs, &mut a.pairs, &plan.pairs)
+    }
+}
+
+type Mirror<K, V> = rustc_hash::FxHashMap<K, V>;
+
+fn puts<K: Plain + Eq + std::hash::Hash, V: Plain>(
+    table: &mut Table<K, V>,
+    mirror: &mut Mirror<K, V>,
+    changes: &[Change<K, V>],
+) -> Result<(), KernelError> {
+    for change in changes {
+        if let Change::Put(key, value) = *change {
+            table.put(key, value)?;
+            mirror.insert(key, value);
+        }
+    }
+    Ok(())
+}
+
+fn deletes<K: Plain + Eq + std::hash::Hash, V: Plain>(
+    table: &mut Table<K, V>,
+    mirror: &mut Mirror<K, V>,
+    changes: &[Change<K, V>],
+) -> Result<(), KernelError> {
+    for change in changes {
+        if let Change::Delete(key) = *change {
+            table.delete(key)?;
+            mirror.remove(&key);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! What the maps should say.
+
+use super::pairs;
+use rustc_hash::FxHashMap;
+use std::{net::IpAddr, sync::Arc};
+use weft_ebpf_abi::{
+    Addr, Backend, BackendKey, Destination, Endpoint, PairKey, Service, destination, service,
+};
+use weft_model::{Name, Snapshot, Workload, WorkloadUid, snapshot::ServiceEntry};
+
+/// A pod that is enrolled on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalPod {
+    /// The cookie of its namespace.
+    pub cookie: u64,
+    /// The workload it is.
+    pub uid: WorkloadUid,
+    /// Connections to it are always encrypted, also on the node.
+    pub always_encrypt: bool,
+}
+
+/// The contents of the maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// `DESTINATIONS`.
+    pub destinations: FxHashMap<Addr, Destination>,
+    /// `SERVICES`.
+    pub services: FxHashMap<Endpoint, Service>,
+    /// `BACKENDS`.
+    pub backends: FxHashMap<BackendKey, Backend>,
+    /// `PAIRS`.
+    pub pairs: FxHashMap<PairKey, u32>,
+}
+
+/// A local pod with its workload.
+pub(super) struct Local<'a> {
+    pub(super) pod: &'a LocalPod,
+    pub(super) workload: &'a Arc<Workload>,
+}
+
+impl Desired {
+    /// What a node of `network` with these enrolled pods needs. A pod whose workload is not (yet) known is captured, and
+    /// nothing is direct to or from it.
+    ///
+    /// Addresses of other networks are left out: they may be the same ones and mean others.
+    pub fn of(snapshot: &Snapshot, network: &Name, pods: &[LocalPod]) -> Self {
+        let locals: Vec<Local<'_>> = pods
+            .iter()
+            .filter_map(|pod| Some(Local { pod, workload: snapshot.workload(&pod.uid)? }))
+            .collect();
+        let mut desired = Self::default();
+        for workload in snapshot.workloads().filter(|w| w.is_meshed() && w.network == *network) {
+            let known = Destination {
+                cookie: 0,
+                kind: destination::WORKLOAD,
+                flags: to_agent(workload.waypoint.is_some()),
+            };
+            for ip in &workload.addresses {
+                desired.destinations.insert((*ip).into(), known);
+            }
+        }
+        for local in &locals {
+            let open = pairs::of(snapshot, local, &locals, &mut desired.pairs);
+            let guarded = local.pod.always_encrypt || local.workload.waypoint.is_some();
+            let flags = to_agent(guarded) | if open { destination::ALLOW_ALL } else { 0 };
+            let known = Destination { cookie: local.pod.cookie, kind: destination::WORKLOAD, flags };
+            for ip in &local.workload.addresses {
+                desired.destinations.insert((*ip).into(), known);
+            }
+        }
+        let by_uid: FxHashMap<&str, &Local<'_>> = locals.iter().map(|l| (&*l.pod.uid, l)).collect();
+        for entry in snapshot.services() {
+            for vip in entry.service.addresses.iter().filter(|a| a.network == *network) {
+                desired.add_service(entry, vip.ip, &by_uid, network);
+            }
+        }
+        desired
+    }
+
+    /// One virtual address of a service. It wins over a workload's own, as it does in the model.
+    fn add_service(
+        &mut self,
+        entry: &ServiceEntry,
+        vip: IpAddr,
+        locals: &FxHashMap<&str, &Local<'_>>,
+        network: &Name,
+    ) {
+        let known = Destination { cookie: 0, kind: destination::SERVICE, flags: 0 };
+        self.destinations.insert(vip.into(), known);
+        for port in &entry.service.ports {
+            let at = Endpoint::new(vip.into(), port.service_port);
+            let mut found = Service {
+                total: 0,
+                local: 0,
+                flags: if entry.service.waypoint.is_some() { service::TO_AGENT } else { 0 },
+            };
+            for endpoint in entry.endpoints.pickable() {
+                let workload = &endpoint.workload;
+                let target = workload
+                    .target_port(&entry.service.key, port.service_port)
+                    .or((port.target_port != 0).then_some(port.target_port));
+                let (Some(target), true) = (target, workload.network == *network) else { continue };
+                let same = workload.addresses.iter().find(|ip| ip.is_ipv4() == vip.is_ipv4());
+                // An endpoint of the other family alone is the agent's to reach: sockets cannot change theirs.
+                if same.is_none() && workload.addresses.is_empty() {
+                    continue;
+                }
+                found.total += 1;
+                if let (Some(ip), true) = (same, locals.contains_key(&*workload.uid)) {
+                    let key = BackendKey { service: at, index: found.local };
+                    self.backends.insert(key, Endpoint::new((*ip).into(), target));
+                    found.local += 1;
+                }
+            }
+            self.services.insert(at, found);
+        }
+    }
+}
+
+fn to_agent(yes: bool) -> u32 {
+    if yes { destination::TO_AGENT } else { 0 }
+}
