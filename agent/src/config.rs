@@ -21,6 +21,8 @@ pub struct Config {
     pub node: String,
     /// The node's address, for the control plane's eyes only.
     pub node_ip: IpAddr,
+    /// The Kubernetes namespace that the agent itself runs in.
+    pub namespace: String,
     /// The cluster's name.
     pub cluster: String,
     /// The network that the node's pods belong to; empty is the default one.
@@ -66,6 +68,8 @@ pub struct Control {
     pub address: String,
     /// The root that its certificate must chain to, in PEM.
     pub root: PathBuf,
+    /// The name that its certificate must carry, where it is not the host of `address`.
+    pub server_name: Option<String>,
     /// A file with the token that names this agent.
     pub token: PathBuf,
 }

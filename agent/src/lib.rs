@@ -1,6 +1,12 @@
 //! Weft's node agent: it carries the connections of the meshed pods on one node, and is its own command line.
 
+pub mod app;
 pub mod config;
+pub mod identity;
+pub mod inbound;
 pub mod keeper;
 pub mod kernel;
+pub mod lanes;
+pub mod outbound;
 pub mod pods;
+pub mod state;

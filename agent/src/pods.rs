@@ -3,9 +3,13 @@
 pub mod enrol;
 pub mod listeners;
 pub mod netns;
+pub mod plan;
+pub mod pod;
 pub mod routes;
+pub mod sockets;
 pub mod source;
 
-pub use enrol::Pod;
+pub use enrol::Enroller;
 pub use netns::Netns;
-pub use source::{PodSource, PodSpec};
+pub use pod::Pod;
+pub use source::{DirectorySource, PodSource, PodSpec};

@@ -19,6 +19,9 @@ pub struct ConfigArgs {
     /// The node's address.
     #[arg(long, env = "WEFT_NODE_IP", value_name = "IP")]
     pub node_ip: Option<IpAddr>,
+    /// The Kubernetes namespace that the agent itself runs in.
+    #[arg(long, env = "WEFT_NAMESPACE", value_name = "NAME")]
+    pub namespace: Option<String>,
     /// The cluster's name.
     #[arg(long, env = "WEFT_CLUSTER", value_name = "NAME")]
     pub cluster: Option<String>,
@@ -34,6 +37,9 @@ pub struct ConfigArgs {
     /// The root certificate of the control plane, in PEM.
     #[arg(long, env = "WEFT_CONTROL_ROOT", value_name = "FILE")]
     pub control_root: Option<PathBuf>,
+    /// The name in the control plane's certificate, where it is not the host of --control.
+    #[arg(long, env = "WEFT_CONTROL_NAME", value_name = "NAME")]
+    pub control_name: Option<String>,
     /// The file with the token for the control plane.
     #[arg(long, env = "WEFT_TOKEN_FILE", value_name = "FILE")]
     pub token: Option<PathBuf>,

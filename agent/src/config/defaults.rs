@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// Istio's name for a cluster that was given none.
 pub const CLUSTER: &str = "Kubernetes";
+/// The namespace of Weft's own pods.
+pub const NAMESPACE: &str = "weft-system";
 /// Istio's and SPIFFE's usual trust domain.
 pub const TRUST_DOMAIN: &str = "cluster.local";
 /// Below it, one directory for each node's runtime files.

@@ -15,6 +15,7 @@ use std::{
 pub struct Settings {
     node: Option<String>,
     node_ip: Option<IpAddr>,
+    namespace: Option<String>,
     cluster: Option<String>,
     network: Option<String>,
     trust_domain: Option<String>,
@@ -40,6 +41,7 @@ pub struct Settings {
 struct ControlSettings {
     address: Option<String>,
     root: Option<PathBuf>,
+    server_name: Option<String>,
     token: Option<PathBuf>,
 }
 
@@ -79,6 +81,7 @@ impl Config {
                 "control-root",
                 "WEFT_CONTROL_ROOT",
             ))?,
+            server_name: args.control_name.or(file.control.server_name),
             token: (args.token.or(file.control.token)).ok_or(missing(
                 "control.token",
                 "token",
@@ -109,6 +112,7 @@ impl Config {
         let drain = args.drain_seconds.or(file.drain_seconds).unwrap_or(defaults::DRAIN_SECONDS);
         Ok(Self {
             node_ip: args.node_ip.or(file.node_ip).unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            namespace: args.namespace.or(file.namespace).unwrap_or_else(|| defaults::NAMESPACE.into()),
             cluster: args.cluster.or(file.cluster).unwrap_or_else(|| defaults::CLUSTER.into()),
             network: args.network.or(file.network).unwrap_or_default(),
             trust_domain: (args.trust_domain.or(file.trust_domain))

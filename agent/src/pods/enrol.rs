@@ -1,28 +1,276 @@
-//! A pod that the agent serves.
+//! Enrolment: bringing pods into the mesh and letting them go, as the source and the snapshot have it.
 
-use super::{Netns, PodSpec};
-use std::sync::Arc;
-use weft_model::{Snapshot, Workload, WorkloadUid};
+use super::{
+    Pod, PodSpec,
+    listeners::{self, ListenerName, Role},
+    plan::{Cause, PodName, Present, plan},
+    routes::{self, RouteError},
+};
+use crate::{
+    app::lock,
+    keeper::KeeperClient,
+    kernel::{Enrolment, EnrolmentFlags, Kernel, KernelError, LocalPod},
+    lanes::{Lanes, Serve},
+};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::TcpListener,
+    os::fd::{AsFd, BorrowedFd},
+    sync::{Arc, Mutex},
+};
+use weft_ebpf_abi::LISTENER_SLOTS;
+use weft_io::tls::CertManager;
+use weft_model::{Name, Snapshot, Workload};
 
-/// A pod of this node that is in the mesh: its namespace, and which workload it is.
-#[derive(Debug)]
-pub struct Pod {
-    /// How the source named it.
-    pub spec: PodSpec,
-    /// Its network namespace.
-    pub netns: Netns,
-    /// The workload that it is.
-    pub workload: WorkloadUid,
+/// Why a pod cannot be enrolled.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// Its namespace cannot be opened.
+    #[error("cannot open the network namespace {path}: {source}; is the path in the list of pods right?")]
+    Netns {
+        /// The path.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// No listener.
+    #[error("cannot listen in the pod ({role}): {source}")]
+    Listen {
+        /// For what.
+        role: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// No routing.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The kernel's side.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
 }
 
-impl Pod {
-    /// What the mesh knows of it now; `None` when it has left.
-    pub fn workload<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Arc<Workload>> {
-        snapshot.workload(&self.workload)
+/// Keeps the node's pods enrolled; the one who writes to the kernel.
+pub struct Enroller {
+    /// The node's name.
+    pub node: String,
+    /// The network of its pods.
+    pub network: Name,
+    /// The kernel's side.
+    pub kernel: Arc<Mutex<Kernel>>,
+    /// Holds the listeners beyond this process.
+    pub keeper: Arc<KeeperClient>,
+    /// Where connections are carried.
+    pub lanes: Lanes,
+    /// The workloads' certificates.
+    pub certs: CertManager,
+    /// Listeners that an earlier worker left with the keeper.
+    pub inherited: BTreeMap<ListenerName, TcpListener>,
+    enrolled: BTreeMap<PodName, Enrolled>,
+    /// Pods that were let go, until their last connection has ended.
+    leaving: Vec<Arc<Pod>>,
+    /// What was last complained about, so that each complaint is made once.
+    failed: BTreeMap<PodName, String>,
+}
+
+/// A pod that is enrolled.
+struct Enrolled {
+    pod: Arc<Pod>,
+    workload: Arc<Workload>,
+    listeners: BTreeMap<ListenerName, TcpListener>,
+}
+
+impl Enroller {
+    /// An enroller that has enrolled nothing yet.
+    pub fn new(
+        (node, network): (String, Name),
+        kernel: Arc<Mutex<Kernel>>,
+        keeper: Arc<KeeperClient>,
+        lanes: Lanes,
+        certs: CertManager,
+        inherited: BTreeMap<ListenerName, TcpListener>,
+    ) -> Self {
+        let (enrolled, leaving, failed) = <_>::default();
+        Self { node, network, kernel, keeper, lanes, certs, inherited, enrolled, leaving, failed }
     }
 
-    /// The number by which the kernel knows it.
-    pub fn cookie(&self) -> u64 {
-        self.netns.cookie()
+    /// The pods that are enrolled.
+    pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.enrolled.values().map(|e| &e.pod)
     }
+
+    /// Makes the enrolled pods those that are listed and meshed, and the kernel's maps those of `snapshot`. What fails
+    /// for one pod is logged and tried again the next time; the others do not notice.
+    pub async fn sync(&mut self, listed: &[PodSpec], snapshot: &Snapshot) {
+        let present = self.enrolled.iter().map(|(name, e)| {
+            let (spec, addresses) = (e.pod.spec.clone(), e.workload.addresses.clone());
+            (name.clone(), Present { spec, addresses, is_there: e.pod.is_there() })
+        });
+        let plan = plan(listed, &present.collect(), snapshot, &self.node);
+        for (name, cause) in plan.leave {
+            self.leave(&name, cause);
+        }
+        for (spec, workload) in plan.enter {
+            let name = (spec.namespace.clone(), spec.name.clone());
+            match self.enter(spec.clone(), workload).await {
+                Ok(()) => drop(self.failed.remove(&name)),
+                Err(error) => {
+                    let error = error.to_string();
+                    if self.failed.get(&name) != Some(&error) {
+                        tracing::error!(pod = %spec, error, "the pod cannot be enrolled; trying again");
+                        self.failed.insert(name, error);
+                    }
+                }
+            }
+        }
+        self.failed.retain(|name, _| listed.iter().any(|s| (&s.namespace, &s.name) == (&name.0, &name.1)));
+        let local = self.enrolled.values().map(|e| LocalPod {
+            cookie: e.pod.cookie(),
+            uid: e.pod.workload.clone(),
+            always_encrypt: false,
+        });
+        if let Err(error) = lock(&self.kernel).reconcile(snapshot, &self.network, &local.collect::<Vec<_>>())
+        {
+            tracing::error!(%error, "the kernel's maps are not up to date; connections go through the agent");
+        }
+        self.tidy().await;
+    }
+
+    /// Lets go of what an earlier agent enrolled and this one does not know: to be called once the state of the mesh is
+    /// known.
+    pub fn forget_others(&mut self) {
+        let ours = |cookie: u64| self.enrolled.values().any(|e| e.pod.cookie() == cookie);
+        match lock(&self.kernel).enrolled() {
+            Ok(cookies) => {
+                for cookie in cookies.into_iter().filter(|c| !ours(*c)) {
+                    if let Err(error) = lock(&self.kernel).leave(cookie) {
+                        tracing::warn!(cookie, %error, "a pod of an earlier agent cannot be let go");
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot tell which pods an earlier agent enrolled"),
+        }
+        for (name, _) in std::mem::take(&mut self.inherited) {
+            self.keeper.release(&name);
+        }
+    }
+
+    /// Gives every listener to a keeper that has just taken over.
+    pub fn hold_again(&self) {
+        for (name, listener) in self.enrolled.values().flat_map(|e| &e.listeners) {
+            self.keeper.hold(name, listener.as_fd());
+        }
+    }
+
+    async fn enter(&mut self, spec: PodSpec, workload: Arc<Workload>) -> Result<(), EnrolError> {
+        let name = (spec.namespace.clone(), spec.name.clone());
+        if let Some(known) = self.enrolled.get_mut(&name) {
+            known.workload = workload;
+            return enrol(&mut lock(&self.kernel), known);
+        }
+        let path = spec.netns.display().to_string();
+        let pod = Pod::open(spec, workload.uid.clone());
+        let pod = Arc::new(pod.map_err(|source| EnrolError::Netns { path, source })?);
+        routes::add(&pod.netns).await?;
+        let listeners = self.listen(&pod)?;
+        let entry = Enrolled { pod: pod.clone(), workload, listeners };
+        for (listener, socket) in &entry.listeners {
+            self.keeper.hold(listener, socket.as_fd());
+            let failed = |source| EnrolError::Listen { role: listener.role.as_str(), source };
+            let serve = Serve {
+                pod: pod.clone(),
+                role: listener.role,
+                listener: socket.try_clone().map_err(failed)?,
+            };
+            self.lanes.serve(listener.index, serve).await;
+        }
+        if let Err(error) = enrol(&mut lock(&self.kernel), &entry) {
+            pod.leave();
+            return Err(error);
+        }
+        self.certs.prefetch(&entry.workload.identity());
+        tracing::info!(pod = %pod.spec, cookie = pod.cookie(), "enrolled");
+        self.enrolled.insert(name, entry);
+        Ok(())
+    }
+
+    /// The pod's listeners: those that an earlier worker left, and new ones for the rest.
+    fn listen(&mut self, pod: &Pod) -> Result<BTreeMap<ListenerName, TcpListener>, EnrolError> {
+        let cookie = pod.cookie();
+        let inherited = std::mem::take(&mut self.inherited).into_iter();
+        let (mut all, others): (BTreeMap<_, _>, _) = inherited.partition(|(name, _)| name.cookie == cookie);
+        self.inherited = others;
+        for role in Role::ALL {
+            for index in 0..self.lanes.count() {
+                let name = ListenerName { cookie, role, index };
+                if !all.contains_key(&name) {
+                    let beside = all.iter().find(|(n, _)| n.role == role).map(|(_, l)| l);
+                    let opened = listeners::open(&pod.netns, beside);
+                    let failed = |source| EnrolError::Listen { role: role.as_str(), source };
+                    all.insert(name, opened.map_err(failed)?);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn leave(&mut self, name: &PodName, cause: Cause) {
+        let Some(Enrolled { pod, workload, listeners }) = self.enrolled.remove(name) else { return };
+        if let Err(error) = lock(&self.kernel).leave(pod.cookie()) {
+            tracing::error!(pod = %pod.spec, %error, "the kernel does not let the pod go");
+        }
+        for listener in listeners.keys() {
+            self.keeper.release(listener);
+        }
+        let identity = workload.identity();
+        if !self.enrolled.values().any(|e| e.workload.identity() == identity) {
+            self.certs.forget(&identity);
+        }
+        match cause {
+            Cause::Vanished => {
+                tracing::warn!(pod = %pod.spec, netns = %pod.spec.netns.display(),
+                    "the pod's network namespace has vanished; its connections are cut");
+                pod.vanish();
+            }
+            Cause::Unlisted => {
+                tracing::info!(pod = %pod.spec, "the pod has left the node; its connections are cut");
+                pod.vanish();
+            }
+            Cause::Unmeshed => {
+                tracing::info!(pod = %pod.spec, "the pod has left the mesh; what is open goes on");
+                pod.leave();
+                self.leaving.push(pod);
+            }
+        }
+    }
+
+    /// Undoes the routing of pods that have left, as soon as no connection needs it any more.
+    async fn tidy(&mut self) {
+        let (done, leaving) = std::mem::take(&mut self.leaving)
+            .into_iter()
+            .partition::<Vec<_>, _>(|pod| Arc::strong_count(pod) == 1);
+        self.leaving = leaving;
+        for pod in done {
+            let is_back = self.enrolled.values().any(|e| e.pod.cookie() == pod.cookie());
+            if !is_back && let Err(error) = routes::remove(&pod.netns).await {
+                tracing::warn!(pod = %pod.spec, %error, "the pod's routing cannot be put back");
+            }
+        }
+    }
+}
+
+fn enrol(kernel: &mut Kernel, entry: &Enrolled) -> Result<(), EnrolError> {
+    let of = |role: Role| -> Vec<BorrowedFd<'_>> {
+        let all = entry.listeners.iter().filter(|(name, _)| name.role == role);
+        all.map(|(_, l)| l.as_fd()).take(LISTENER_SLOTS as usize).collect()
+    };
+    Ok(kernel.enrol(&Enrolment {
+        netns: entry.pod.netns.as_fd(),
+        cookie: entry.pod.cookie(),
+        addresses: &entry.workload.addresses,
+        outbound: &of(Role::Outbound),
+        inbound: &of(Role::Inbound),
+        hbone: &of(Role::Hbone),
+        flags: EnrolmentFlags::default(),
+    })?)
 }

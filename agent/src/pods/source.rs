@@ -6,6 +6,7 @@ pub use directory::DirectorySource;
 
 use serde::Deserialize;
 use std::{path::PathBuf, sync::Arc};
+use tokio::sync::watch;
 
 /// A pod of this node, before anything is known about its place in the mesh.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -30,6 +31,14 @@ impl std::fmt::Display for PodSpec {
 pub trait PodSource: Send {
     /// The whole list: at once when first asked, then each time that it may have changed.
     ///
-    /// A source that cannot read its pods at the moment says so in the log and keeps the last good list.
+    /// A source that cannot read its pods at the moment says so in the log and keeps the last good list. A call that is
+    /// dropped may lose a change: see [`follow`].
     async fn next(&mut self) -> Vec<PodSpec>;
+}
+
+/// Keeps asking `source`, in a task of its own, and shows its newest list.
+pub fn follow(mut source: impl PodSource + 'static) -> watch::Receiver<Option<Vec<PodSpec>>> {
+    let (tx, rx) = watch::channel(None);
+    tokio::spawn(async move { while tx.send(Some(source.next().await)).is_ok() {} });
+    rx
 }

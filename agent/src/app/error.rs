@@ -1,0 +1,29 @@
+//! Why the worker cannot run.
+
+use crate::kernel::KernelError;
+use std::{io, path::PathBuf};
+
+/// Why the worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// No signal handlers.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    /// A directory.
+    #[error("cannot make the directory {path}: {source}", path = path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel's side.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// No threads.
+    #[error("cannot start a thread: {0}")]
+    Threads(io::Error),
+    /// The keeper.
+    #[error("the keeper of the listeners does not answer: {0}")]
+    Keeper(io::Error),
+}

@@ -1,0 +1,88 @@
+//! Following the pods of the node and the state of the mesh: whatever changes, everything that depends on it is brought
+//! up to date, in one order.
+
+use super::{AppError, lock};
+use crate::{
+    inbound::revoke,
+    keeper::{KeeperClient, client::Wish},
+    lanes::Shared,
+    pods::{Enroller, PodSpec},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{Notify, mpsc, watch};
+use weft_io::{discovery::StatusHandle, lifecycle::ready};
+
+/// Namespaces vanish without notice; this is how soon it is seen. Failed enrolments are tried again as often.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// Follows what changes.
+pub struct Follower {
+    /// Who acts on it.
+    pub enroller: Enroller,
+    /// The newest list of pods; none yet before the source has first answered.
+    pub listed: watch::Receiver<Option<Vec<PodSpec>>>,
+    /// The snapshots and the live connections.
+    pub shared: Arc<Shared>,
+    /// Rings when the snapshot has changed.
+    pub changed: Arc<Notify>,
+    /// How discovery fares.
+    pub status: StatusHandle,
+    /// Dropped when the pods are enrolled for the first time.
+    pub ready: Option<ready::Guard>,
+    /// Holds the listeners, and is told when they are served.
+    pub keeper: Arc<KeeperClient>,
+    /// What the keeper wants.
+    pub wishes: mpsc::Receiver<Wish>,
+}
+
+impl Follower {
+    /// Goes on until the keeper wants it to end. Fails when the programs cannot be attached, which nothing can go on
+    /// without.
+    pub async fn run(&mut self) -> Result<(), AppError> {
+        // The sender lives as long as the process.
+        let _ = self.listed.wait_for(Option::is_some).await;
+        let mut revoked_at = self.shared.store.load().version;
+        loop {
+            let snapshot = self.shared.store.load();
+            let listed = self.listed.borrow_and_update().clone().unwrap_or_default();
+            self.enroller.sync(&listed, &snapshot).await;
+            // New connections are judged by the new policies from here on; now for those that were there before.
+            if snapshot.version != revoked_at {
+                revoked_at = snapshot.version;
+                let closed = revoke(&snapshot, &self.shared.telemetry.connections);
+                if closed > 0 {
+                    tracing::info!(connections = closed, "closing what the policies no longer allow");
+                }
+            }
+            self.become_ready()?;
+            tokio::select! {
+                () = self.changed.notified() => {}
+                _ = self.listed.changed() => {}
+                Some(wish) = self.wishes.recv() => match wish {
+                    Wish::Drain => return Ok(()),
+                    Wish::Regrown => {
+                        tracing::warn!("the keeper was gone; another one holds the listeners now");
+                        self.enroller.hold_again();
+                    }
+                    Wish::Alone => {
+                        tracing::error!("there is no keeper: a crash of this process would lose connections");
+                    }
+                },
+                () = tokio::time::sleep(LOOK_AFTER) => {}
+            }
+        }
+    }
+
+    /// The programs come when the pods that they are to capture are known, so that no moment is without them.
+    fn become_ready(&mut self) -> Result<(), AppError> {
+        if self.ready.is_none() || !self.status.borrow().has_state() {
+            return Ok(());
+        }
+        lock(&self.enroller.kernel).attach()?;
+        self.enroller.forget_others();
+        self.keeper.ready();
+        self.ready = None;
+        tracing::info!(pods = self.enroller.pods().count(), "ready");
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! Connections that reach the pods from outside: accepted, authorized, delivered.
+
+mod accept;
+mod authorize;
+mod deliver;
+mod revoke;
+
+pub use accept::{accept_hbone, accept_plain};
+pub use revoke::revoke;

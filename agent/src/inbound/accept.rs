@@ -1,0 +1,200 @@
+//! An inbound connection, from its acceptance to its end: plain TCP, or a stream of a tunnel.
+
+use super::{
+    authorize::{authorize, may_speak_for, target},
+    deliver::{Client, deliver},
+};
+use crate::{
+    lanes::{Accepted, Closing, Lane, reset},
+    outbound::connect_reason,
+    pods::Pod,
+};
+use http::StatusCode;
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use weft_io::{
+    hbone::{Incoming, ServeError, serve},
+    lifecycle::drain::Watcher,
+    relay::{self, Side},
+    telemetry::{Direction, Facts, Path},
+};
+use weft_model::{Identity, NetworkAddress, Reason, Snapshot, Workload};
+
+/// Takes a connection that came without a tunnel.
+pub async fn accept_plain(lane: Rc<Lane>, accepted: Accepted) {
+    let Accepted { pod, tcp, client, local, permit: _permit, drain } = accepted;
+    let snapshot = lane.shared.store.load();
+    let Some(workload) = pod.workload(&snapshot).cloned() else {
+        reset(tcp);
+        return;
+    };
+    let mut facts = facts(&snapshot, &workload, client, local);
+    let verdict = authorize(&snapshot, &workload, None, client.ip(), local);
+    facts.policy = verdict.policy;
+    let record = lane.records.record(facts);
+    if let Some(reason) = verdict.refused {
+        reset(tcp);
+        return record.finish(reason);
+    }
+    drop(snapshot);
+    // The port cannot be kept: with it, the application's socket would have the very tuple of the one accepted here.
+    let from = Client { ip: client.ip(), port: None };
+    let closing = Closing::new(pod.clone(), drain);
+    let delivered = tokio::select! {
+        delivered = deliver(&pod, from, local) => delivered,
+        () = closing.wait(&record) => {
+            reset(tcp);
+            return record.finish(closing.cause());
+        }
+    };
+    let app = match delivered {
+        Ok(app) => app,
+        Err(error) => {
+            tracing::debug!(pod = %pod.spec, %client, %local, %error, "cannot deliver");
+            reset(tcp);
+            return record.finish(connect_reason(&error));
+        }
+    };
+    record.open();
+    let _ = tcp.set_nodelay(true);
+    let end = relay::plain(tcp, app, &record.counters().meter(Side::Left), closing.wait(&record)).await;
+    record.finish(closing.reason(end, Side::Left));
+}
+
+/// Takes a tunnel connection; each stream of it is a connection of its own.
+pub async fn accept_hbone(lane: Rc<Lane>, accepted: Accepted) {
+    let Accepted { pod, tcp, client: hop, local, permit: _permit, drain } = accepted;
+    let Some(identity) = pod.workload(&lane.shared.store.load()).map(|w| w.identity()) else {
+        reset(tcp);
+        return;
+    };
+    let cert = match lane.shared.certs.certificate(&identity).await {
+        Ok(cert) => cert,
+        Err(error) => {
+            tracing::debug!(pod = %pod.spec, %identity, %error, "no certificate for an inbound tunnel");
+            reset(tcp);
+            return;
+        }
+    };
+    let _ = tcp.set_nodelay(true);
+    let handler = {
+        let (lane, pod, drain) = (lane.clone(), pod.clone(), drain.clone());
+        move |incoming| {
+            let tunnel = Tunnel { lane: lane.clone(), pod: pod.clone(), hop, local, drain: drain.clone() };
+            tunnel.carry(incoming)
+        }
+    };
+    let served = tokio::select! {
+        served = serve(tcp, cert.server_config(), &lane.shared.tunnels, drain, handler) => served,
+        () = pod.gone() => return,
+    };
+    match served {
+        Ok(()) => {}
+        Err(error @ (ServeError::Tls(_) | ServeError::HandshakeTimeout)) => {
+            let snapshot = lane.shared.store.load();
+            if let Some(workload) = pod.workload(&snapshot) {
+                lane.records.record(facts(&snapshot, workload, hop, local)).finish(Reason::TlsFailure);
+            }
+            tracing::info!(pod = %pod.spec, peer = %hop, %error, "a tunnel was refused");
+        }
+        Err(error) => tracing::debug!(pod = %pod.spec, peer = %hop, %error, "a tunnel ended"),
+    }
+}
+
+/// What a tunnel's streams have in common.
+struct Tunnel {
+    lane: Rc<Lane>,
+    pod: Arc<Pod>,
+    /// The other end of the TCP connection.
+    hop: SocketAddr,
+    /// This end of it.
+    local: SocketAddr,
+    drain: Watcher,
+}
+
+impl Tunnel {
+    /// Carries one stream.
+    async fn carry(self, incoming: Incoming) {
+        let Self { lane, pod, hop, local, drain } = self;
+        let snapshot = lane.shared.store.load();
+        let Some(workload) = pod.workload(&snapshot).cloned() else {
+            return incoming.refuse(StatusCode::SERVICE_UNAVAILABLE);
+        };
+        let (from, mut facts) = originator(&snapshot, &workload, &incoming, hop, local);
+        let to = match target(&incoming.authority, local) {
+            Ok(to) => to,
+            Err(status) => {
+                tracing::info!(pod = %pod.spec, peer = %incoming.peer, authority = %incoming.authority,
+                    "a tunnel to where none may lead was refused");
+                lane.records.record(facts).finish(Reason::BadRequest);
+                return incoming.refuse(status);
+            }
+        };
+        let Some(_permit) = lane.shared.admission.enter() else {
+            lane.records.record(facts).finish(Reason::LimitReached);
+            return incoming.refuse(StatusCode::SERVICE_UNAVAILABLE);
+        };
+        facts.destination_addr = to;
+        let verdict = authorize(&snapshot, &workload, Some(&incoming.peer), from.ip, to);
+        facts.policy = verdict.policy;
+        let record = lane.records.record(facts);
+        if let Some(reason) = verdict.refused {
+            incoming.refuse(StatusCode::UNAUTHORIZED);
+            return record.finish(reason);
+        }
+        drop(snapshot);
+        let closing = Closing::new(pod.clone(), drain);
+        let delivered = tokio::select! {
+            delivered = deliver(&pod, from, to) => delivered,
+            // Dropping the request resets the stream.
+            () = closing.wait(&record) => return record.finish(closing.cause()),
+        };
+        let app = match delivered {
+            Ok(app) => app,
+            Err(error) => {
+                tracing::debug!(pod = %pod.spec, client = %from.ip, %to, %error, "cannot deliver");
+                incoming.refuse(StatusCode::SERVICE_UNAVAILABLE);
+                return record.finish(connect_reason(&error));
+            }
+        };
+        let Ok(stream) = incoming.accept() else {
+            reset(app);
+            return record.finish(Reason::ClientReset);
+        };
+        record.open();
+        let end =
+            relay::tunnel(app, stream, &record.counters().meter(Side::Right), closing.wait(&record)).await;
+        record.finish(closing.reason(end, Side::Right));
+    }
+}
+
+/// Whom a stream comes from: the client that the peer speaks for where it may, else the peer itself.
+fn originator(
+    snapshot: &Snapshot,
+    workload: &Arc<Workload>,
+    incoming: &Incoming,
+    hop: SocketAddr,
+    local: SocketAddr,
+) -> (Client, Facts) {
+    let believed = incoming.forwarded.filter(|f| may_speak_for(snapshot, workload, &incoming.peer, f.ip));
+    let client = match believed {
+        Some(forwarded) => Client { ip: forwarded.ip, port: forwarded.port },
+        None => Client { ip: hop.ip(), port: None },
+    };
+    let source = SocketAddr::new(client.ip, client.port.unwrap_or(0));
+    let mut facts = facts(snapshot, workload, source, local);
+    facts.path = Path::Tunnel;
+    facts.hbone_addr = Some(local);
+    facts.source_identity = Some(Identity::clone(&incoming.peer));
+    facts.destination_identity = Some(workload.identity());
+    (client, facts)
+}
+
+/// What is known of any connection to `workload`.
+fn facts(snapshot: &Snapshot, workload: &Arc<Workload>, client: SocketAddr, local: SocketAddr) -> Facts {
+    let mut facts = Facts::new(Direction::Inbound, client, local);
+    let address = NetworkAddress::new(workload.network.clone(), client.ip());
+    facts.source = snapshot.workload_at(&address).cloned();
+    facts.path = if facts.source.is_some() { Path::Plain } else { Path::Passthrough };
+    facts.destination = Some(workload.clone());
+    facts
+}

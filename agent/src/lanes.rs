@@ -1,0 +1,140 @@
+//! Lanes: the threads that carry connections, one for each core.
+//!
+//! A connection stays on the lane that accepted it, with its tunnel and its relay: nothing on its way waits for another
+//! thread. Each lane has its own socket of every listener, so the kernel spreads new connections over them.
+
+mod accept;
+mod admission;
+mod closing;
+
+pub use accept::{Accepted, reset};
+pub use admission::{Admission, Permit};
+pub use closing::Closing;
+
+use crate::{
+    kernel::Arrivals,
+    pods::{Pod, listeners::Role},
+};
+use std::{io, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
+use tokio::{
+    sync::mpsc,
+    task::{LocalSet, spawn_local},
+};
+use weft_io::{
+    hbone::{Pool, Settings},
+    lifecycle::drain::Watcher,
+    telemetry::{Telemetry, Worker as Records},
+    tls::CertManager,
+};
+use weft_model::SnapshotStore;
+
+/// Listeners that may wait for a busy lane; whoever announces more waits.
+const QUEUE: usize = 64;
+/// The time for cut connections to send their resets when the agent exits.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What all lanes share. Nothing in it is locked while a connection is carried.
+pub struct Shared {
+    /// The mesh's state.
+    pub store: Arc<SnapshotStore>,
+    /// The workloads' certificates.
+    pub certs: CertManager,
+    /// What connections are recorded in.
+    pub telemetry: Arc<Telemetry>,
+    /// How many connections there may be.
+    pub admission: Admission,
+    /// The numbers of tunnels.
+    pub tunnels: Settings,
+}
+
+/// One lane, as its connections see it.
+pub struct Lane {
+    /// What it shares with the others.
+    pub shared: Arc<Shared>,
+    /// Its tunnels to other workloads.
+    pub pool: Pool,
+    /// Its connections' records.
+    pub records: Records,
+    /// What the kernel knows of captured connections; none where nothing is captured.
+    pub arrivals: Option<Arrivals>,
+}
+
+/// A listener for a lane.
+pub struct Serve {
+    /// Whose it is.
+    pub pod: Arc<Pod>,
+    /// What arrives there.
+    pub role: Role,
+    /// The socket, non-blocking.
+    pub listener: std::net::TcpListener,
+}
+
+/// The lanes, as the rest of the agent sees them.
+pub struct Lanes {
+    queues: Vec<mpsc::Sender<Serve>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Lanes {
+    /// Starts one lane for each of `arrivals`.
+    pub fn start(arrivals: Vec<Option<Arrivals>>, shared: &Arc<Shared>, drain: &Watcher) -> io::Result<Self> {
+        let (mut queues, mut threads) = (Vec::new(), Vec::new());
+        for (index, arrivals) in arrivals.into_iter().enumerate() {
+            let (tx, rx) = mpsc::channel(QUEUE);
+            let (shared, drain) = (shared.clone(), drain.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let thread = std::thread::Builder::new().name(format!("lane-{index}"));
+            threads.push(thread.spawn(move || {
+                let local = LocalSet::new();
+                let pool = Pool::new(shared.tunnels.clone());
+                let records = shared.telemetry.worker(index);
+                let lane = Rc::new(Lane { shared, pool, records, arrivals });
+                local.block_on(&runtime, run(lane, rx, drain));
+                // What is left are connections that end, and tunnels without streams.
+                let _ = runtime.block_on(async { tokio::time::timeout(LAST_WORDS, local).await });
+            })?);
+            queues.push(tx);
+        }
+        Ok(Self { queues, threads })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// Hands a listener to lane `index`, counted round. The lanes are gone only when the agent exits.
+    pub async fn serve(&self, index: usize, serve: Serve) {
+        let _ = self.queues[index % self.queues.len()].send(serve).await;
+    }
+
+    /// Waits for the lanes to end, once the drain is over.
+    pub fn join(self) {
+        drop(self.queues);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a lane ended in a panic");
+            }
+        }
+    }
+}
+
+/// Serves listeners until the drain begins, and then waits until it is over.
+async fn run(lane: Rc<Lane>, mut queue: mpsc::Receiver<Serve>, mut drain: Watcher) {
+    loop {
+        tokio::select! {
+            biased;
+            _ = drain.draining() => break,
+            serve = queue.recv() => match serve {
+                Some(serve) => { spawn_local(accept::serve(lane.clone(), serve, drain.clone())); }
+                None => break,
+            },
+        }
+    }
+    drop(drain);
+    // Connections hold the lane; the last of them gone, so are its tunnels.
+    let lane = Rc::downgrade(&lane);
+    while lane.strong_count() > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,121 @@
+//! Accepting connections from one listener.
+
+use super::{Lane, Permit, Serve};
+use crate::{
+    inbound, outbound,
+    pods::{Pod, listeners::Role},
+};
+use std::{
+    cell::Cell,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::spawn_local,
+};
+use weft_io::lifecycle::drain::Watcher;
+use weft_model::address::canonical;
+
+/// The pause after an error that has nothing to do with the connection itself, such as too many open files.
+const BACK_OFF: Duration = Duration::from_millis(50);
+/// The same complaint is not made more often than this.
+const COMPLAINT: Duration = Duration::from_secs(5);
+
+/// A connection that a pod's listener took, not yet looked at.
+pub struct Accepted {
+    /// Whose listener it was.
+    pub pod: Arc<Pod>,
+    /// The connection.
+    pub tcp: TcpStream,
+    /// Who connects.
+    pub client: SocketAddr,
+    /// The address that was connected to.
+    pub local: SocketAddr,
+    /// Its place among those that the agent carries.
+    pub permit: Permit,
+    /// Says when the agent leaves.
+    pub drain: Watcher,
+}
+
+/// Accepts until the pod leaves or the drain begins.
+pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
+    let Serve { pod, role, listener } = serve;
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(pod = %pod.spec, role = role.as_str(), %error, "a listener cannot be used");
+            return;
+        }
+    };
+    let mut phase = drain.clone();
+    let mut stop = pin!(async {
+        tokio::select! {
+            () = pod.left() => {}
+            _ = phase.draining() => {}
+        }
+    });
+    let complained = Cell::new(None);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut stop => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted.and_then(|(tcp, client)| Ok((tcp.local_addr()?, tcp, client))) {
+            Ok((local, tcp, client)) => {
+                let Some(permit) = lane.shared.admission.enter() else {
+                    if is_due(&complained) {
+                        let most = lane.shared.admission.most();
+                        tracing::error!(pod = %pod.spec, most, "too many connections: refusing; see `maxConnections`");
+                    }
+                    reset(tcp);
+                    continue;
+                };
+                let (client, local) = (canonical(client), canonical(local));
+                let accepted =
+                    Accepted { pod: pod.clone(), tcp, client, local, permit, drain: drain.clone() };
+                let lane = lane.clone();
+                match role {
+                    Role::Outbound => spawn_local(outbound::accept(lane, accepted)),
+                    Role::Inbound => spawn_local(inbound::accept_plain(lane, accepted)),
+                    Role::Hbone => spawn_local(inbound::accept_hbone(lane, accepted)),
+                };
+            }
+            Err(error) if is_about_the_connection(&error) => {}
+            Err(error) => {
+                if is_due(&complained) {
+                    tracing::error!(pod = %pod.spec, role = role.as_str(), %error,
+                        "cannot accept connections, they wait; raise the limit it names (`ulimit -n`)");
+                }
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+/// Closes `tcp` so that the peer sees a reset, never a clean end.
+pub fn reset(tcp: TcpStream) {
+    // Where it fails, the peer has reset the connection before us.
+    let _ = tcp.set_zero_linger();
+}
+
+/// The client was faster to leave than we to accept.
+fn is_about_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected
+    )
+}
+
+fn is_due(last: &Cell<Option<Instant>>) -> bool {
+    let due = last.get().is_none_or(|at| at.elapsed() >= COMPLAINT);
+    if due {
+        last.set(Some(Instant::now()));
+    }
+    due
+}

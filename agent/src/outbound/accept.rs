@@ -1,0 +1,73 @@
+//! An application's connection, from its acceptance to its end.
+
+use super::{
+    classify::{Plan, classify},
+    connect::{self, Upstream},
+};
+use crate::{
+    kernel::ArrivalKind,
+    lanes::{Accepted, Closing, Lane, reset},
+    pods::Pod,
+};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use tokio::net::TcpStream;
+use weft_io::{
+    lifecycle::drain::Watcher,
+    relay::{self, Side},
+};
+
+/// Takes a captured connection, for which the kernel knows where it was meant to go.
+pub async fn accept(lane: Rc<Lane>, accepted: Accepted) {
+    let Accepted { pod, tcp, client, local, permit: _permit, drain } = accepted;
+    let arrival = lane.arrivals.as_ref().and_then(|a| a.find(pod.cookie(), client, local));
+    let Some(arrival) = arrival.filter(|a| a.kind == ArrivalKind::Captured) else {
+        // Somebody found the listener's port and connected to it: nothing was captured, so nothing is known.
+        tracing::debug!(pod = %pod.spec, %client, "a connection that was not captured; refused");
+        reset(tcp);
+        return;
+    };
+    carry(lane, pod, tcp, client, arrival.original, drain).await;
+}
+
+/// Carries the connection of `client`, an application in `pod`, to `destination`.
+///
+/// The application's own connect has succeeded already. Whatever fails from here on reaches it as a reset, never as a
+/// clean end; and nothing waits for its first byte, since the server may be the one to speak first.
+pub async fn carry(
+    lane: Rc<Lane>,
+    pod: Arc<Pod>,
+    tcp: TcpStream,
+    client: SocketAddr,
+    destination: SocketAddr,
+    drain: Watcher,
+) {
+    let snapshot = lane.shared.store.load();
+    let Some(source) = pod.workload(&snapshot).cloned() else {
+        reset(tcp);
+        return;
+    };
+    let Plan { outbound, facts } = classify(&snapshot, &source, client, destination, rand::random());
+    drop(snapshot);
+    let record = lane.records.record(facts);
+    let closing = Closing::new(pod.clone(), drain);
+    let opened = tokio::select! {
+        opened = connect::open(&lane, &pod, &source, outbound, client) => opened,
+        () = closing.wait(&record) => Err(closing.cause()),
+    };
+    let upstream = match opened {
+        Ok(upstream) => upstream,
+        Err(reason) => {
+            reset(tcp);
+            return record.finish(reason);
+        }
+    };
+    record.open();
+    // An application that does not want its small writes delayed has said so on a socket that we cannot see.
+    let _ = tcp.set_nodelay(true);
+    let meter = record.counters().meter(Side::Left);
+    let end = match upstream {
+        Upstream::Tunnel(stream) => relay::tunnel(tcp, stream, &meter, closing.wait(&record)).await,
+        Upstream::Plain(server) => relay::plain(tcp, server, &meter, closing.wait(&record)).await,
+    };
+    record.finish(closing.reason(end, Side::Left));
+}

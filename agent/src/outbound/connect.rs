@@ -1,0 +1,118 @@
+//! Carrying out the decision: a tunnel, a plain connection, or a refusal.
+
+use crate::{
+    lanes::Lane,
+    pods::{Pod, sockets},
+};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+use tokio::net::TcpStream;
+use weft_io::hbone::{Authority, Baggage, Forwarded, PoolKey, Stream, client::Connect};
+use weft_model::{
+    Reason, Workload,
+    decide::{Outbound, Tunnelled},
+};
+
+/// The way to the destination.
+pub enum Upstream {
+    /// A stream of a tunnel.
+    Tunnel(Stream),
+    /// A connection of its own.
+    Plain(TcpStream),
+}
+
+/// Opens the way that was decided on.
+pub async fn open(
+    lane: &Lane,
+    pod: &Arc<Pod>,
+    source: &Arc<Workload>,
+    outbound: Outbound,
+    client: SocketAddr,
+) -> Result<Upstream, Reason> {
+    match outbound {
+        Outbound::Tunnel(tunnel) => {
+            open_tunnel(lane, pod, source, &tunnel, client).await.map(Upstream::Tunnel)
+        }
+        Outbound::Plain { to, .. } => match dial(pod.clone(), to, own_address(source, client, to)).await {
+            Ok(tcp) => Ok(Upstream::Plain(tcp)),
+            Err(error) => {
+                tracing::debug!(pod = %pod.spec, %to, %error, "cannot connect");
+                Err(connect_reason(&error))
+            }
+        },
+        Outbound::Refuse { reason, .. } => Err(reason),
+    }
+}
+
+async fn open_tunnel(
+    lane: &Lane,
+    pod: &Arc<Pod>,
+    source: &Arc<Workload>,
+    tunnel: &Tunnelled,
+    client: SocketAddr,
+) -> Result<Stream, Reason> {
+    let identity = source.identity();
+    let cert = lane.shared.certs.certificate(&identity).await.map_err(|error| {
+        tracing::debug!(pod = %pod.spec, %identity, %error, "no certificate for an outbound connection");
+        Reason::NoCertificate
+    })?;
+    let from = own_address(source, client, tunnel.hop);
+    let key = PoolKey {
+        source: identity,
+        expect: tunnel.expect.clone(),
+        addr: tunnel.hop,
+        source_ip: from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+    };
+    let connect = Connect {
+        authority: Authority::from(tunnel.authority),
+        forwarded: Some(Forwarded::from(client)),
+        baggage: Some(baggage(source)),
+        traceparent: None,
+    };
+    let (netns, hop) = (pod.clone(), tunnel.hop);
+    let dial = move || dial(netns.clone(), hop, from);
+    lane.pool.open(&key, &cert, dial, &connect).await.map_err(|error| {
+        tracing::debug!(pod = %pod.spec, %hop, %error, "no tunnel");
+        error.reason()
+    })
+}
+
+/// Connects from inside the pod. The kernel lets the agent's own connections pass.
+async fn dial(pod: Arc<Pod>, to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = sockets::open(&pod.netns, to)?;
+    if let Some(ip) = from {
+        sockets::bind_address(&socket, ip)?;
+    }
+    sockets::connect(socket, to).await
+}
+
+/// The address that the application connected from, where it can be kept: one of the pod's own (an application may bind
+/// one of several), and of the family of `to`. Otherwise routing chooses.
+fn own_address(source: &Workload, client: SocketAddr, to: SocketAddr) -> Option<IpAddr> {
+    let ip = client.ip();
+    (ip.is_ipv4() == to.is_ipv4() && source.addresses.contains(&ip)).then_some(ip)
+}
+
+fn baggage(source: &Workload) -> Baggage {
+    Baggage {
+        cluster: source.cluster.clone(),
+        namespace: source.namespace.clone(),
+        kind: source.workload_type.as_str().into(),
+        workload: source.workload_name.clone(),
+        service: source.canonical_name.clone(),
+        revision: source.canonical_revision.clone(),
+    }
+}
+
+/// The reason to record for a plain connection that failed.
+pub fn connect_reason(error: &io::Error) -> Reason {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Reason::ConnectionRefused,
+        io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+        _ if error.raw_os_error() == Some(libc::EMFILE) => Reason::LimitReached,
+        _ => Reason::ConnectFailed,
+    }
+}

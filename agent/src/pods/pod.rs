@@ -1,0 +1,78 @@
+//! A pod that the agent serves.
+
+use super::{Netns, PodSpec};
+use std::{io, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use tokio_util::sync::CancellationToken;
+use weft_model::{Snapshot, Workload, WorkloadUid};
+
+/// A pod of this node that is in the mesh: its namespace, and which workload it is.
+#[derive(Debug)]
+pub struct Pod {
+    /// How the source named it.
+    pub spec: PodSpec,
+    /// Its network namespace.
+    pub netns: Netns,
+    /// The workload that it is.
+    pub workload: WorkloadUid,
+    /// Device and inode of the namespace: a path may come to stand for another one.
+    file: (u64, u64),
+    left: CancellationToken,
+    gone: CancellationToken,
+}
+
+impl Pod {
+    /// Opens the namespace of `spec`.
+    pub fn open(spec: PodSpec, workload: WorkloadUid) -> io::Result<Self> {
+        let netns = Netns::open(&spec.netns)?;
+        let file = file_of(&spec.netns)?;
+        Ok(Self {
+            spec,
+            netns,
+            workload,
+            file,
+            left: CancellationToken::new(),
+            gone: CancellationToken::new(),
+        })
+    }
+
+    /// What the mesh knows of it now; `None` when it is no longer known.
+    pub fn workload<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Arc<Workload>> {
+        snapshot.workload(&self.workload)
+    }
+
+    /// The number by which the kernel knows its namespace.
+    pub fn cookie(&self) -> u64 {
+        self.netns.cookie()
+    }
+
+    /// Whether its path still leads to its namespace.
+    pub fn is_there(&self) -> bool {
+        file_of(&self.spec.netns).is_ok_and(|file| file == self.file)
+    }
+
+    /// Nothing is accepted for it from here on; what is open may go on.
+    pub fn leave(&self) {
+        self.left.cancel();
+    }
+
+    /// It does not exist any more: what is open is cut, so that nothing keeps its namespace alive.
+    pub fn vanish(&self) {
+        self.left.cancel();
+        self.gone.cancel();
+    }
+
+    /// Waits for [`Pod::leave`] or [`Pod::vanish`].
+    pub async fn left(&self) {
+        self.left.cancelled().await;
+    }
+
+    /// Waits for [`Pod::vanish`].
+    pub async fn gone(&self) {
+        self.gone.cancelled().await;
+    }
+}
+
+fn file_of(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = path.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
+}
