@@ -1,7 +1,16 @@
 //! Where the built binaries stand.
 
 use anyhow::{Context, Result, ensure};
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, sync::OnceLock};
+
+/// The folder that [`choose`] named.
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// From now on, binaries are looked for in this folder (unless `WEFT_BIN_DIR` is set): the release build's, when a
+/// debug build runs the demo. The first choice holds.
+pub fn choose(directory: PathBuf) {
+    CHOSEN.get_or_init(|| directory);
+}
 
 /// The binary called `name`: in `WEFT_BIN_DIR` where that is set, else in the target folder that the running program
 /// was built into.
@@ -11,7 +20,10 @@ use std::{env, path::PathBuf};
 pub fn find(name: &str) -> Result<PathBuf> {
     let directory = match env::var_os("WEFT_BIN_DIR") {
         Some(directory) => directory.into(),
-        None => own_directory()?,
+        None => match CHOSEN.get() {
+            Some(directory) => directory.clone(),
+            None => own_directory()?,
+        },
     };
     let path = directory.join(name);
     ensure!(

@@ -5,14 +5,38 @@
 
 use crate::{
     Link, Manifests, Netns, Place, Process, Run, binaries,
-    manifests::{NodeManifest, PodManifest},
+    manifests::{Dual, NodeManifest, PodManifest},
     netns::sysctl,
 };
 use anyhow::{Context, Result};
-use std::{collections::BTreeMap, fs, ops::Deref, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, Ipv6Addr},
+    ops::Deref,
+    sync::Arc,
+    time::Duration,
+};
 
 /// The gateway that every pod sees: the node's end of its link.
 const GATEWAY_V6: &str = "fe80::1";
+
+/// Where the control plane is, which no manifest says.
+pub struct ControlPlane {
+    /// Its name among the nodes' names.
+    pub name: &'static str,
+    /// Its addresses.
+    pub addresses: Dual,
+    /// The port of discovery and CA.
+    pub port: u16,
+}
+
+/// The control plane's place; the port is istiod's.
+pub const CONTROL: ControlPlane = ControlPlane {
+    name: "control",
+    addresses: Dual { v4: Ipv4Addr::new(10, 10, 255, 1), v6: Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0xff, 1) },
+    port: 15012,
+};
 
 /// Nodes, links and pods; all of it goes when this value and its clones of the run are gone.
 #[derive(Debug)]
@@ -23,6 +47,10 @@ pub struct Cluster {
     pub pods: BTreeMap<String, Pod>,
     /// The links between the nodes.
     pub links: Vec<Link>,
+    /// Where the control plane runs: a namespace like a node's, but without pods.
+    pub control: Node,
+    /// The links from the control plane to the nodes.
+    pub control_links: Vec<Link>,
     /// What it was built from.
     pub manifests: Manifests,
     /// The run that it belongs to.
@@ -67,7 +95,19 @@ impl Cluster {
     /// Builds the nodes, links and pods of `manifests` under the name of `run`.
     pub fn build(run: Run, manifests: Manifests) -> Result<Self> {
         let run = Arc::new(run);
-        let nodes = build_nodes(&run, &manifests)?;
+        let own = NodeManifest { addresses: CONTROL.addresses, pod_ranges: Vec::new() };
+        let own = BTreeMap::from([(CONTROL.name.to_owned(), own)]);
+        let control =
+            build_nodes(&run, &own)?.remove(CONTROL.name).context("no place for the control plane")?;
+        let nodes = build_nodes(&run, &manifests.nodes)?;
+        let mut control_links = Vec::new();
+        for (name, node) in &nodes {
+            let ends = (
+                (CONTROL.name, &control.netns, &control.manifest),
+                (name.as_str(), &node.netns, &node.manifest),
+            );
+            control_links.push(Link::create(ends.0, ends.1)?);
+        }
         let mut links = Vec::new();
         for (index, (a, left)) in nodes.iter().enumerate() {
             for (b, right) in nodes.iter().skip(index + 1) {
@@ -78,7 +118,7 @@ impl Cluster {
             }
         }
         let pods = build_pods(&run, &nodes, &manifests)?;
-        Ok(Self { nodes, pods, links, manifests, run })
+        Ok(Self { nodes, pods, links, control, control_links, manifests, run })
     }
 
     /// The node called `name`.
@@ -115,11 +155,11 @@ impl Cluster {
     }
 }
 
-fn build_nodes(run: &Arc<Run>, manifests: &Manifests) -> Result<BTreeMap<String, Node>> {
-    let names: Vec<_> = manifests.nodes.keys().map(|name| format!("{}-{name}", run.name())).collect();
+fn build_nodes(run: &Arc<Run>, manifests: &BTreeMap<String, NodeManifest>) -> Result<BTreeMap<String, Node>> {
+    let names: Vec<_> = manifests.keys().map(|name| format!("{}-{name}", run.name())).collect();
     let namespaces = Netns::create(&names)?;
     let mut nodes = BTreeMap::new();
-    for ((name, manifest), netns) in manifests.nodes.iter().zip(namespaces) {
+    for ((name, manifest), netns) in manifests.iter().zip(namespaces) {
         netns.run(|| {
             sysctl("net/ipv4/ip_forward", "1")?;
             sysctl("net/ipv6/conf/all/forwarding", "1")

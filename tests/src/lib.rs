@@ -5,6 +5,7 @@
 //! a later one that finds it left behind.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod app;
 pub mod bench;
 pub mod binaries;
@@ -12,21 +13,29 @@ pub mod capture;
 pub mod cgroup;
 pub mod cluster;
 mod congestion;
+pub mod control;
+pub mod http;
 mod ip;
 pub mod kernel;
 pub mod link;
 pub mod manifests;
+pub mod mesh;
 pub mod netns;
 pub mod process;
 pub mod run;
 pub mod sweep;
+mod wait;
 pub mod wire;
 
+pub use agent::Agent;
 pub use capture::Capture;
 pub use cluster::{Cluster, Node, Pod};
+pub use control::Control;
 pub use kernel::{require_kernel, require_namespaces};
 pub use link::Link;
 pub use manifests::Manifests;
+pub use mesh::Mesh;
 pub use netns::Netns;
 pub use process::{Place, Process};
 pub use run::Run;
+pub use wait::eventually;

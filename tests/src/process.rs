@@ -9,6 +9,7 @@ use nix::{
 use std::{
     ffi::OsStr,
     fs::{self, File},
+    os::unix::process::CommandExt,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::Arc,
@@ -40,6 +41,8 @@ impl Place {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", r#"echo 0 >"$0" && exec "$@""#]).arg(self.cgroup.join("cgroup.procs"));
         command.arg(program).args(args).stdin(Stdio::null());
+        // A group of its own: Ctrl-C is for us, who then clean up in order.
+        command.process_group(0);
         command
     }
 

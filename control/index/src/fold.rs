@@ -1,0 +1,259 @@
+//! The fold: objects come in, and mark what depends on them; then what is marked is worked out anew, and what differs
+//! from what was told before is told.
+
+mod findings;
+mod settle;
+
+use crate::{
+    IndexConfig, authorization,
+    authorization::PolicyFacts,
+    claims::Claims,
+    endpoints::{Endpoints, Touched},
+    facts::{self, Digest, Key, PodFacts, ServiceFacts, SliceFacts},
+    finding::Note,
+    mesh,
+    output::Output,
+    peer::PeerFacts,
+};
+use rustc_hash::FxHashMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+use weft_api::{Kind, Object, ObjectKey};
+use weft_model::{Delta, PolicyKey, workload::Locality};
+
+/// One change to the objects.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// An object is new or different.
+    Put(Box<Object>),
+    /// An object is gone.
+    Gone(ObjectKey),
+}
+
+/// The fold's state.
+#[derive(Debug, Default)]
+pub struct Index {
+    config: IndexConfig,
+    /// What namespaces say about the mesh.
+    namespaces: FxHashMap<String, Option<bool>>,
+    nodes: FxHashMap<String, Locality>,
+    pods: BTreeMap<Key, PodFacts>,
+    services: BTreeMap<Key, ServiceFacts>,
+    policies: BTreeMap<Key, PolicyFacts>,
+    peers: BTreeMap<Key, PeerFacts>,
+    endpoints: Endpoints,
+    claims: Claims,
+    dirty: Dirty,
+    /// The policies that were made of PeerAuthentications.
+    converted: BTreeSet<PolicyKey>,
+    /// What is odd about objects in themselves.
+    notes: BTreeMap<ObjectKey, Vec<Note>>,
+    /// Which addresses objects did not get.
+    contested: BTreeMap<ObjectKey, Vec<Note>>,
+    output: Output,
+}
+
+/// What must be worked out anew.
+#[derive(Debug, Default)]
+struct Dirty {
+    pods: BTreeSet<Key>,
+    bare: BTreeSet<(String, IpAddr)>,
+    services: BTreeSet<Key>,
+    policies: BTreeSet<Key>,
+    peers: bool,
+}
+
+impl Dirty {
+    fn touch(&mut self, touched: Touched) {
+        self.services.extend(touched.services);
+        self.pods.extend(touched.pods);
+        self.bare.extend(touched.bare);
+    }
+}
+
+impl Index {
+    /// An index of nothing.
+    pub fn new(config: IndexConfig) -> Self {
+        Self { config, ..Self::default() }
+    }
+
+    /// Folds `changes` in; answers what they change for the nodes.
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Vec<Delta> {
+        for change in changes {
+            match change {
+                Change::Put(object) => self.put(*object),
+                Change::Gone(key) => self.gone(key),
+            }
+        }
+        self.settle();
+        self.output.take()
+    }
+
+    fn put(&mut self, object: Object) {
+        let id = object.key();
+        let key = (id.namespace.clone(), id.name.clone());
+        let root = self.config.root_namespace.clone();
+        match object {
+            Object::Namespace(o) => {
+                let mut notes = Vec::new();
+                let wish = mesh::wish(&facts::labels(&o.metadata), &mut notes);
+                self.note(&id, notes);
+                self.namespaces.insert(key.1.clone(), wish);
+                self.mark_pods_of(&key.1);
+            }
+            Object::Node(o) => {
+                self.nodes.insert(key.1.clone(), facts::locality(&facts::labels(&o.metadata)));
+                self.mark_pods_on(&key.1);
+            }
+            // An identity exists by being used; nothing of the object itself matters.
+            Object::ServiceAccount(_) => {}
+            Object::Pod(o) => {
+                if let Some(facts) = self.accept(&id, PodFacts::digest(key.clone(), &o)) {
+                    self.set_pod(key, Some(facts));
+                }
+            }
+            Object::Service(o) => {
+                if let Some(facts) = self.accept(&id, ServiceFacts::digest(key.clone(), &o)) {
+                    self.set_service(key, Some(facts));
+                }
+            }
+            Object::EndpointSlice(o) => {
+                if let Some(facts) = self.accept(&id, SliceFacts::digest(key.clone(), &o)) {
+                    self.set_slice(&key, Some(facts));
+                }
+            }
+            Object::AuthorizationPolicy(o) => {
+                if let Some(facts) = self.accept(&id, authorization::digest(&root, &key, &o)) {
+                    self.set_policy(key, Some(facts));
+                }
+            }
+            Object::PeerAuthentication(o) => {
+                if let Some(facts) = self.accept(&id, PeerFacts::digest(&root, key.clone(), &o)) {
+                    self.set_peer(key, Some(facts));
+                }
+            }
+        }
+    }
+
+    fn gone(&mut self, id: ObjectKey) {
+        self.note(&id, Vec::new());
+        let key = (id.namespace, id.name);
+        match id.kind {
+            Kind::Namespace => {
+                self.namespaces.remove(&key.1);
+                self.mark_pods_of(&key.1);
+            }
+            Kind::Node => {
+                self.nodes.remove(&key.1);
+                self.mark_pods_on(&key.1);
+            }
+            Kind::ServiceAccount => {}
+            Kind::Pod => self.set_pod(key, None),
+            Kind::Service => self.set_service(key, None),
+            Kind::EndpointSlice => self.set_slice(&key, None),
+            Kind::AuthorizationPolicy => self.set_policy(key, None),
+            Kind::PeerAuthentication => self.set_peer(key, None),
+        }
+    }
+
+    /// The facts of an object that can be used; of one that cannot, only the reasons are kept, and whatever held before
+    /// goes on to hold.
+    fn accept<T>(&mut self, id: &ObjectKey, digest: Digest<T>) -> Option<T> {
+        let (facts, notes) = match digest {
+            Ok((facts, notes)) => (Some(facts), notes),
+            Err(notes) => (None, notes),
+        };
+        self.note(id, notes);
+        facts
+    }
+
+    fn note(&mut self, id: &ObjectKey, notes: Vec<Note>) {
+        if notes.is_empty() {
+            self.notes.remove(id);
+        } else {
+            self.notes.insert(id.clone(), notes);
+        }
+    }
+
+    fn set_pod(&mut self, key: Key, new: Option<PodFacts>) {
+        if let Some(old) = self.pods.remove(&key) {
+            self.dirty.bare.extend(self.endpoints.place(&old, false));
+        }
+        if let Some(new) = new {
+            self.dirty.bare.extend(self.endpoints.place(&new, true));
+            self.pods.insert(key.clone(), new);
+        }
+        self.dirty.pods.insert(key);
+    }
+
+    fn set_service(&mut self, key: Key, new: Option<ServiceFacts>) {
+        let old = match new {
+            Some(new) => self.services.insert(key.clone(), new),
+            None => self.services.remove(&key),
+        };
+        let selects = |s: Option<&ServiceFacts>| s.is_some_and(|s| !s.selector.is_empty());
+        let by_selector = selects(old.as_ref()) || selects(self.services.get(&key));
+        if by_selector && !self.endpoints.has_slices(&key) {
+            self.mark_pods_of(&key.0);
+        }
+        self.dirty.touch(self.endpoints.members(&key));
+        self.dirty.services.insert(key);
+    }
+
+    fn set_slice(&mut self, key: &Key, new: Option<SliceFacts>) {
+        let touched = self.endpoints.put(key, new);
+        if touched.flipped {
+            self.mark_pods_of(&key.0);
+        }
+        self.dirty.touch(touched);
+    }
+
+    fn set_policy(&mut self, key: Key, new: Option<PolicyFacts>) {
+        let old = match new {
+            Some(new) => self.policies.insert(key.clone(), new),
+            None => self.policies.remove(&key),
+        };
+        let selects = |p: Option<&PolicyFacts>| p.is_some_and(|p| p.selector.is_some());
+        if selects(old.as_ref()) || selects(self.policies.get(&key)) {
+            self.mark_scope(&key.0);
+        }
+        self.dirty.policies.insert(key);
+    }
+
+    fn set_peer(&mut self, key: Key, new: Option<PeerFacts>) {
+        self.mark_scope(&key.0);
+        match new {
+            Some(new) => self.peers.insert(key, new),
+            None => self.peers.remove(&key),
+        };
+        self.dirty.peers = true;
+    }
+
+    /// Marks the pods that a policy of `namespace` may concern.
+    fn mark_scope(&mut self, namespace: &str) {
+        if namespace == self.config.root_namespace {
+            self.dirty.pods.extend(self.pods.keys().cloned());
+        } else {
+            self.mark_pods_of(namespace);
+        }
+    }
+
+    fn mark_pods_of(&mut self, namespace: &str) {
+        self.dirty.pods.extend(within(&self.pods, namespace).map(|(key, _)| key.clone()));
+    }
+
+    fn mark_pods_on(&mut self, node: &str) {
+        let there = self.pods.iter().filter(|(_, pod)| pod.node == node);
+        self.dirty.pods.extend(there.map(|(key, _)| key.clone()));
+    }
+}
+
+/// The objects of one namespace.
+fn within<'a, T>(
+    objects: &'a BTreeMap<Key, T>,
+    namespace: &'a str,
+) -> impl Iterator<Item = (&'a Key, &'a T)> {
+    objects.range((namespace.to_owned(), String::new())..).take_while(move |((ns, _), _)| ns == namespace)
+}

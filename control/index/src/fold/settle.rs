@@ -1,0 +1,204 @@
+//! Working out what is marked.
+
+use super::{Index, within};
+use crate::{
+    facts::{Key, PodFacts},
+    finding::{Note, Severity},
+    peer::{self, PeerFacts},
+    selector,
+    workload::{Behind, ports_of_pod, ports_of_slice},
+};
+use std::{collections::BTreeSet, mem, net::IpAddr};
+use weft_api::{Kind, ObjectKey};
+use weft_model::{NetworkAddress, Policy, PolicyKey, Workload, workload::Health};
+
+impl Index {
+    /// Works out everything that is marked. Policies come first: a node must not learn of a workload before it learns
+    /// what that workload forbids.
+    pub(super) fn settle(&mut self) {
+        for key in mem::take(&mut self.dirty.policies) {
+            let policy = self.policies.get(&key).and_then(|facts| facts.policy.clone());
+            self.output.policy(&policy_key(&key), policy);
+        }
+        if mem::take(&mut self.dirty.peers) {
+            self.settle_peers();
+        }
+        // An address that one object lets go of may be what another waits for.
+        while !(self.dirty.services.is_empty() && self.dirty.pods.is_empty()) {
+            let mut services = Vec::from_iter(mem::take(&mut self.dirty.services));
+            services.sort_by_cached_key(|k| (self.services.get(k).map(|s| s.age.clone()), k.clone()));
+            services.iter().for_each(|key| self.settle_service(key));
+            let mut pods = Vec::from_iter(mem::take(&mut self.dirty.pods));
+            pods.sort_by_cached_key(|k| (self.pods.get(k).map(|p| p.age.clone()), k.clone()));
+            pods.iter().for_each(|key| self.settle_pod(key));
+        }
+        for (namespace, ip) in mem::take(&mut self.dirty.bare) {
+            let workload = self.build_bare(&namespace, &ip);
+            self.output.workload(&self.config.bare_uid(&namespace, &ip), workload);
+        }
+    }
+
+    fn settle_peers(&mut self) {
+        let mut wanted: Vec<Policy> =
+            self.peers.values().filter_map(|p| p.policy(self.inherited(&p.key.0))).collect();
+        if !self.peers.is_empty() {
+            wanted.push(peer::static_strict(&self.config.root_namespace));
+        }
+        let keys: BTreeSet<PolicyKey> = wanted.iter().map(|p| p.key.clone()).collect();
+        for gone in self.converted.difference(&keys) {
+            self.output.policy(gone, None);
+        }
+        self.converted = keys;
+        for policy in wanted {
+            self.output.policy(&policy.key.clone(), Some(policy));
+        }
+    }
+
+    /// Whether the mesh and then the namespace demand mutual TLS.
+    fn inherited(&self, namespace: &str) -> bool {
+        let root = self.config.root_namespace.as_str();
+        let mesh = self.wide_peer(root).is_some_and(|p| p.strict(false));
+        self.wide_peer(namespace).map_or(mesh, |p| p.strict(mesh))
+    }
+
+    /// The PeerAuthentication that holds for all of a namespace.
+    pub(super) fn wide_peer<'a>(&'a self, namespace: &'a str) -> Option<&'a PeerFacts> {
+        peer::oldest(within(&self.peers, namespace).map(|(_, p)| p).filter(|p| p.selector.is_none()))
+    }
+
+    fn settle_service(&mut self, key: &Key) {
+        let facts = self.services.get(key).filter(|s| !s.external_name);
+        let vip = |ip: &IpAddr| NetworkAddress::new(self.config.network.as_str().into(), *ip);
+        let vips = facts.map_or_else(Vec::new, |s| s.vips.iter().map(vip).collect());
+        let granted = self.claim(Kind::Service, key, vips);
+        let service = self.services.get(key).filter(|s| !s.external_name);
+        let service = service.map(|s| self.config.service(s, granted));
+        self.output.service(&self.config.service_key(key), service);
+    }
+
+    fn settle_pod(&mut self, key: &Key) {
+        let workload = self.pods.get(key).and_then(|pod| self.build(pod));
+        let exclusive = workload.as_ref().filter(|w| !w.host_network);
+        let wanted = exclusive.map_or_else(Vec::new, |w| w.network_addresses().collect());
+        let granted = self.claim(Kind::Pod, key, wanted);
+        let workload = workload.and_then(|mut w| {
+            if !w.host_network {
+                w.addresses = granted.iter().map(|a| a.ip).collect();
+            }
+            (!w.addresses.is_empty()).then_some(w)
+        });
+        let uid = format!("{}//Pod/{}/{}", self.config.cluster, key.0, key.1).into();
+        self.output.workload(&uid, workload);
+    }
+
+    /// Claims addresses for an object; what it does not get is noted, and who inherits from it is marked.
+    fn claim(&mut self, kind: Kind, key: &Key, addresses: Vec<NetworkAddress>) -> Vec<NetworkAddress> {
+        let id = ObjectKey { kind, namespace: key.0.clone(), name: key.1.clone() };
+        let ruling = self.claims.claim(&id, addresses);
+        for heir in ruling.promoted {
+            let key = (heir.namespace, heir.name);
+            match heir.kind {
+                Kind::Service => self.dirty.services.insert(key),
+                _ => self.dirty.pods.insert(key),
+            };
+        }
+        let field = if kind == Kind::Service { "spec.clusterIPs" } else { "status.podIPs" };
+        let contested = ruling.contested.into_iter().map(|(address, owner)| {
+            Note::new(
+                Severity::Error,
+                field,
+                format!("{} already belongs to {owner}, which keeps it", address.ip),
+                "give one of the two another address, or delete the stale one",
+            )
+        });
+        let contested: Vec<Note> = contested.collect();
+        if contested.is_empty() {
+            self.contested.remove(&id);
+        } else {
+            self.contested.insert(id, contested);
+        }
+        ruling.granted
+    }
+
+    fn build(&self, pod: &PodFacts) -> Option<Workload> {
+        if pod.finished || pod.ips.is_empty() {
+            return None;
+        }
+        let asked = pod.wish.or(self.namespaces.get(&pod.key.0).copied().flatten());
+        let meshed = asked == Some(true) && !pod.host_network && !pod.has_sidecar;
+        let mut workload = self.config.workload(pod, meshed);
+        for (slice, endpoint) in self.endpoints.of_pod(pod) {
+            let key = (slice.key.0.clone(), slice.service.clone());
+            let Some(service) = self.services.get(&key) else { continue };
+            join(&mut workload.services, self.config.service_key(&key), ports_of_slice(service, slice));
+            if !endpoint.ready {
+                workload.health = Health::Unhealthy;
+            }
+        }
+        // Without Kubernetes nobody makes slices of selectors, so a service that has none is taken at its word.
+        for (key, service) in within(&self.services, &pod.key.0) {
+            if !service.selector.is_empty()
+                && selector::matches(&service.selector, &pod.labels)
+                && !self.endpoints.has_slices(key)
+            {
+                join(&mut workload.services, self.config.service_key(key), ports_of_pod(service, pod));
+            }
+        }
+        if let Some(locality) = self.nodes.get(&pod.node) {
+            workload.locality = locality.clone();
+        }
+        if meshed {
+            workload.policies = self.selected(pod);
+        }
+        Some(workload)
+    }
+
+    /// The policies whose selectors pick `pod`, in the order of their keys.
+    fn selected(&self, pod: &PodFacts) -> Vec<PolicyKey> {
+        let (own, root) = (pod.key.0.as_str(), self.config.root_namespace.as_str());
+        let from_root = within(&self.policies, root).filter(|_| own != root);
+        let mut keys: BTreeSet<PolicyKey> = within(&self.policies, own)
+            .chain(from_root)
+            .filter(|(_, p)| p.policy.is_some())
+            .filter(|(_, p)| p.selector.as_ref().is_some_and(|s| selector::matches(s, &pod.labels)))
+            .map(|(key, _)| policy_key(key))
+            .collect();
+        let picks = |p: &&PeerFacts| p.selector.as_ref().is_some_and(|s| selector::matches(s, &pod.labels));
+        let peer = peer::oldest(within(&self.peers, own).map(|(_, p)| p).filter(picks));
+        let inherited = self.inherited(own);
+        if let Some(policy) = peer.and_then(|p| p.policy(inherited)) {
+            keys.insert(policy.key);
+        } else if peer.map_or(inherited, |p| p.strict(inherited)) {
+            keys.insert(peer::static_strict(root).key);
+        }
+        keys.into_iter().collect()
+    }
+
+    fn build_bare(&self, namespace: &str, ip: &IpAddr) -> Option<Workload> {
+        let mut workload: Option<Workload> = None;
+        for (slice, endpoint) in self.endpoints.of_bare(namespace, ip) {
+            let key = (slice.key.0.clone(), slice.service.clone());
+            let Some(service) = self.services.get(&key) else { continue };
+            let w = workload.get_or_insert_with(|| self.config.bare(namespace, ip, endpoint));
+            join(&mut w.services, self.config.service_key(&key), ports_of_slice(service, slice));
+            if !endpoint.ready {
+                w.health = Health::Unhealthy;
+            }
+        }
+        workload
+    }
+}
+
+/// A pod may be in several slices of one service: one for each address family, or for each set of ports.
+fn join(behind: &mut Behind, service: weft_model::ServiceKey, ports: Vec<weft_model::workload::PortMapping>) {
+    let known = behind.entry(service).or_default();
+    for port in ports {
+        if !known.contains(&port) {
+            known.push(port);
+        }
+    }
+}
+
+fn policy_key((namespace, name): &Key) -> PolicyKey {
+    PolicyKey { namespace: namespace.as_str().into(), name: name.as_str().into() }
+}

@@ -1,0 +1,66 @@
+//! A whole mesh on one machine: the cluster, its applications, the control plane and an agent per node.
+
+use crate::{Agent, Cluster, Control, Manifests, Pod, Process, Run, app};
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+
+/// A running mesh. Fields are dropped in order: the processes before the namespaces that they are in.
+#[derive(Debug)]
+pub struct Mesh {
+    /// The agents, by node.
+    pub agents: BTreeMap<String, Agent>,
+    /// The control plane.
+    pub control: Control,
+    /// What the pods' containers run.
+    pub applications: Vec<Process>,
+    /// Nodes, pods and links.
+    pub cluster: Cluster,
+}
+
+impl Mesh {
+    /// The bookshop of `examples/bookshop`, meshed and with its applications running.
+    pub fn bookshop(purpose: &str) -> Result<Self> {
+        Self::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/bookshop"), purpose)
+    }
+
+    /// The mesh that a directory of manifests describes.
+    pub fn of(manifests: &Path, purpose: &str) -> Result<Self> {
+        let cluster = Cluster::build(Run::unique(purpose)?, Manifests::read(manifests)?)?;
+        let applications = cluster.start_applications()?;
+        Self::join(cluster, applications)
+    }
+
+    /// Starts the mesh's own processes on a cluster whose applications may be running already: nothing about those
+    /// changes.
+    pub fn join(cluster: Cluster, applications: Vec<Process>) -> Result<Self> {
+        let control = Control::start(&cluster)?;
+        let mut agents = BTreeMap::new();
+        for (name, node) in &cluster.nodes {
+            agents.insert(name.clone(), Agent::start(&cluster, &control, node)?);
+        }
+        Ok(Self { agents, control, applications, cluster })
+    }
+
+    /// The agent of a node.
+    pub fn agent(&mut self, node: &str) -> Result<&mut Agent> {
+        self.agents.get_mut(node).with_context(|| format!("no agent on {node}"))
+    }
+
+    /// The pod `<namespace>/<name>`.
+    pub fn pod(&self, key: &str) -> Result<&Pod> {
+        self.cluster.pod(key)
+    }
+
+    /// One HTTP GET from a pod to an address.
+    pub fn get(&self, from: &str, to: SocketAddr) -> Result<Value> {
+        app::run(self.pod(from)?, &["get", &to.to_string()])
+    }
+
+    /// Leaves everything running.
+    pub fn detach(self) {
+        self.agents.into_values().for_each(Agent::detach);
+        self.control.detach();
+        self.applications.into_iter().for_each(Process::detach);
+    }
+}
