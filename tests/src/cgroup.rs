@@ -23,13 +23,18 @@ fn mount_of_type(mounts: &str, kind: &str) -> Option<PathBuf> {
     })
 }
 
+/// Kills every process in the subtree.
+pub fn kill(cgroup: &Path) -> Result<()> {
+    fs::write(cgroup.join("cgroup.kill"), "1").context("cannot kill the cgroup's processes")
+}
+
 /// Kills every process in the subtree and removes it.
 pub fn remove(cgroup: &Path) -> Result<()> {
     const ATTEMPTS: u32 = 200;
     if !cgroup.exists() {
         return Ok(());
     }
-    fs::write(cgroup.join("cgroup.kill"), "1").context("cannot kill the cgroup's processes")?;
+    kill(cgroup)?;
     for _ in 0..ATTEMPTS {
         match remove_empty(cgroup) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}

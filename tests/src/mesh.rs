@@ -57,10 +57,12 @@ impl Mesh {
         app::run(self.pod(from)?, &["get", &to.to_string()])
     }
 
-    /// Leaves everything running.
-    pub fn detach(self) {
+    /// Leaves everything running, until somebody removes the run by its name.
+    pub fn keep(self) -> Result<()> {
+        self.cluster.run.keep()?;
         self.agents.into_values().for_each(Agent::detach);
         self.control.detach();
         self.applications.into_iter().for_each(Process::detach);
+        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 /// What every run's name begins with.
@@ -26,7 +26,7 @@ pub(crate) const LOCK: &str = "lock";
 #[derive(Debug)]
 pub struct Run {
     name: String,
-    kept: bool,
+    kept: AtomicBool,
     _lock: Flock<File>,
 }
 
@@ -48,7 +48,7 @@ impl Run {
         sweep::clear(&name)?;
         fs::create_dir_all(directory(&name).join("logs"))?;
         fs::create_dir_all(cgroup::root()?.join(&name)).context("cannot make the run's cgroup")?;
-        Ok(Self { name, kept: false, _lock: lock })
+        Ok(Self { name, kept: AtomicBool::new(false), _lock: lock })
     }
 
     /// The name, with the prefix.
@@ -72,16 +72,16 @@ impl Run {
     }
 
     /// Leave everything in place when this value goes; `sweep::remove` takes it away later.
-    pub fn keep(&mut self) -> Result<()> {
+    pub fn keep(&self) -> Result<()> {
         fs::write(self.directory().join("keep"), "")?;
-        self.kept = true;
+        self.kept.store(true, Ordering::Relaxed);
         Ok(())
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        if self.kept {
+        if self.kept.load(Ordering::Relaxed) {
             return;
         }
         if std::thread::panicking() {

@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod clean_host;
+mod demo;
 mod licences;
 mod setup;
 mod shell;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
     bin_name = "cargo xtask",
     about = "Weft's tasks",
     after_help = "Examples:\n  \
+        cargo xtask demo                 the mesh on two nodes, from real traffic\n  \
         cargo xtask test                 everything that must hold before a change is merged\n  \
         cargo xtask test --only clippy   one step of it\n  \
         cargo xtask clean-host           remove what crashed runs left on this machine"
@@ -31,6 +33,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Run the mesh on examples/bookshop and show what it does
+    Demo(demo::Options),
     /// Install what the build and the tests need, where it is missing
     Setup,
     /// Build every binary
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
+        Task::Demo(options) => return demo::run(&options),
         Task::Setup => setup::run()?,
         Task::Build(options) => build::run(&options)?,
         Task::Test(options) => return test::run(&options),

@@ -32,12 +32,20 @@ pub fn cargo(args: &[&str]) -> Command {
 /// When it cannot be run or fails.
 pub fn run(command: &mut Command) -> Result<()> {
     let line = line(command);
-    println!("$ {line}");
+    eprintln!("$ {line}");
     let status = command.status().with_context(|| format!("cannot run `{line}`"))?;
     if !status.success() {
         bail!("`{line}` failed ({status})");
     }
     Ok(())
+}
+
+/// Runs a command with what it prints sent to standard error.
+///
+/// # Errors
+/// When it cannot be run or fails.
+pub fn run_to_stderr(command: &mut Command) -> Result<()> {
+    run(command.stdout(std::io::stderr()))
 }
 
 /// Runs a command and gives what it printed.

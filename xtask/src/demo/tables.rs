@@ -1,0 +1,149 @@
+//! The demo as people read it.
+
+use super::{calls::Answer, claims::Claims, cost::Cost};
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use serde_json::Value;
+use std::time::Instant;
+use weft_tests::wire::Wire;
+
+/// Tells the story: on standard output, or only its progress on standard error when the output is for programs.
+pub struct Teller {
+    data: bool,
+    begun: Instant,
+}
+
+impl Teller {
+    /// A teller for programs (`data`) or for people.
+    pub fn new(data: bool) -> Self {
+        Self { data, begun: Instant::now() }
+    }
+
+    /// Whether standard output is for programs.
+    pub fn is_data(&self) -> bool {
+        self.data
+    }
+
+    /// A new part of the story.
+    pub fn chapter(&self, title: &str, subtitle: &str) {
+        self.line(&format!("\n▌ {title} ({:.0} s)\n  {subtitle}", self.begun.elapsed().as_secs_f64()));
+    }
+
+    /// A line.
+    pub fn line(&self, text: &str) {
+        if self.data {
+            eprintln!("{text}");
+        } else {
+            println!("{text}");
+        }
+    }
+
+    fn table(&self, header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) {
+        if self.data {
+            return;
+        }
+        let mut table = Table::new();
+        table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header.to_vec());
+        rows.into_iter().for_each(|row| {
+            table.add_row(row);
+        });
+        println!("{table}");
+    }
+
+    /// Calls: what the client got, and whom the server saw.
+    pub fn calls(&self, answers: &[Answer]) {
+        self.table(
+            &["caller", "called", "address", "the client got", "the server saw"],
+            answers.iter().map(|answer| {
+                let seen = answer.result["body"]["peer"].as_str().unwrap_or("nothing");
+                let got = answer.seen_by_client();
+                let [from, to] = [answer.call.from, answer.call.to].map(Cell::new);
+                vec![from, to, Cell::new(answer.asked), Cell::new(got), Cell::new(seen)]
+            }),
+        );
+    }
+
+    /// The TCP connections of a capture, by port.
+    pub fn wire(&self, wire: &Wire) {
+        self.line(&format!(
+            "  {} frames, {} bytes between the nodes; the capture is {}",
+            wire.frames,
+            wire.bytes,
+            wire.file.display()
+        ));
+        self.table(
+            &["from", "to", "bytes", "begins with"],
+            wire.streams.iter().filter(|(_, stream)| !stream.payload.is_empty()).map(
+                |(direction, stream)| {
+                    let begins = if stream.is_tls() {
+                        "a TLS record".to_owned()
+                    } else {
+                        String::from_utf8_lossy(&stream.payload[..stream.payload.len().min(24)])
+                            .escape_debug()
+                            .to_string()
+                    };
+                    let bytes = Cell::new(stream.payload.len()).set_alignment(CellAlignment::Right);
+                    vec![Cell::new(direction.from), Cell::new(direction.to), bytes, Cell::new(begins)]
+                },
+            ),
+        );
+    }
+
+    /// Flows as an agent told of them.
+    pub fn flows(&self, flows: &[Value]) {
+        let text = |value: &Value| Cell::new(value.as_str().unwrap_or("-"));
+        self.table(
+            &["event", "path", "source", "destination", "verdict", "policy"],
+            flows.iter().map(|flow| {
+                let connection = &flow["connection"];
+                let [source, destination] = ["source", "destination"].map(|side| {
+                    let identity = connection[side]["identity"].as_str().filter(|id| !id.is_empty());
+                    Cell::new(identity.or(connection[side]["address"].as_str()).unwrap_or("-"))
+                });
+                let verdict = text(&flow["verdict"]);
+                vec![
+                    text(&flow["event"]),
+                    text(&connection["path"]),
+                    source,
+                    destination,
+                    verdict,
+                    text(&connection["policy"]),
+                ]
+            }),
+        );
+    }
+
+    /// What each path costs.
+    pub fn costs(&self, costs: &[Cost]) {
+        let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+        self.table(
+            &["path", "measured", "bare", "mesh", "ratio"],
+            costs.iter().flat_map(|cost| {
+                let (bare, mesh) = (cost.bare, cost.mesh);
+                [
+                    ("latency, median µs", bare.latency_p50_us, mesh.latency_p50_us),
+                    ("requests/s, 16 connections", bare.requests_per_second, mesh.requests_per_second),
+                    ("one stream, Gbit/s", bare.gbit_per_second, mesh.gbit_per_second),
+                ]
+                .map(|(what, bare, mesh)| {
+                    let digits = if bare > 1000.0 { 0 } else { 1 };
+                    vec![
+                        Cell::new(format!("{:?}", cost.path)),
+                        Cell::new(what),
+                        right(format!("{bare:.digits$}")),
+                        right(format!("{mesh:.digits$}")),
+                        right(format!("{:.2}", mesh / bare)),
+                    ]
+                })
+            }),
+        );
+    }
+
+    /// The claims, one line each.
+    pub fn claims(&self, claims: &Claims) {
+        self.chapter("What was claimed", "and whether it was seen");
+        for claim in claims.iter() {
+            let word = if claim.proven { "proven    " } else { "NOT PROVEN" };
+            println!("  {word}  {}\n              {}", claim.claim, claim.evidence);
+        }
+    }
+}
