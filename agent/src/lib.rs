@@ -1,5 +1,6 @@
 //! Weft's node agent: it carries the connections of the meshed pods on one node, and is its own command line.
 
+pub mod admin;
 pub mod app;
 pub mod config;
 pub mod identity;

@@ -45,6 +45,8 @@ pub enum Reason {
     TunnelLost,
     /// The proxy was told to go and the drain time was over.
     Drained,
+    /// Somebody closed it by hand.
+    ClosedByOperator,
     /// The workload left the mesh or the node.
     WorkloadGone,
     /// A limit of this proxy was reached (connections, files, memory).
@@ -55,7 +57,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 22] = [
+    pub const ALL: [Reason; 23] = [
         Reason::Ok,
         Reason::PolicyDenied,
         Reason::PlaintextRefused,
@@ -75,6 +77,7 @@ impl Reason {
         Reason::ServerReset,
         Reason::TunnelLost,
         Reason::Drained,
+        Reason::ClosedByOperator,
         Reason::WorkloadGone,
         Reason::LimitReached,
         Reason::Internal,
@@ -102,6 +105,7 @@ impl Reason {
             Reason::ServerReset => "server_reset",
             Reason::TunnelLost => "tunnel_lost",
             Reason::Drained => "drained",
+            Reason::ClosedByOperator => "closed_by_operator",
             Reason::WorkloadGone => "workload_gone",
             Reason::LimitReached => "limit_reached",
             Reason::Internal => "internal",
@@ -126,6 +130,7 @@ impl Reason {
             | Reason::ClientReset
             | Reason::ServerReset
             | Reason::Drained
+            | Reason::ClosedByOperator
             | Reason::WorkloadGone => "-",
         }
     }

@@ -1,0 +1,61 @@
+//! What the agent tells about itself: to its own command line over a local socket, and to people, scrapers and probes
+//! over HTTP.
+
+mod convert;
+mod dump;
+mod explain;
+mod flows;
+mod grpc;
+pub mod http;
+pub mod proto;
+mod socket;
+
+pub use convert::control::control;
+pub use socket::{SocketError, serve};
+
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use weft_io::{
+    lifecycle::ready::Ready,
+    telemetry::{Telemetry, trace::LogHandle},
+    tls::CertStatus,
+};
+use weft_model::{SnapshotStore, Workload};
+
+/// What admin asks of the parts of the agent that it does not hold itself.
+pub trait AgentView: Send + Sync + 'static {
+    /// The pods of this node that are in the mesh, or should be.
+    fn pods(&self) -> Vec<proto::Pod>;
+    /// Every identity of this node, and where its certificate stands.
+    fn certificates(&self) -> Vec<CertStatus>;
+    /// How the stream to the control plane fares; [`control`] makes it from the discovery client's status.
+    fn control(&self) -> proto::Control;
+    /// The kernel's programs and maps.
+    fn bpf(&self) -> proto::Bpf;
+    /// Whether the kernel joins `source` and `destination` at `at` without a proxy.
+    fn direct(&self, source: &Workload, destination: &Workload, at: SocketAddr) -> bool;
+    /// How pods' traffic reaches the agent: `kernel` or `explicit`.
+    fn capture(&self) -> &'static str;
+    /// The configuration that the agent runs with, without secrets.
+    fn config(&self) -> serde_json::Value;
+}
+
+/// Everything that admin answers from.
+pub struct Admin {
+    /// The node's name.
+    pub node: String,
+    /// When the agent started.
+    pub started: SystemTime,
+    /// What the agent knows of the mesh.
+    pub snapshots: Arc<SnapshotStore>,
+    /// Connections, flows and metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// The log level.
+    pub log: LogHandle,
+    /// What is to be done before the agent is ready.
+    pub ready: Ready,
+    /// The rest.
+    pub agent: Arc<dyn AgentView>,
+}
+
+#[cfg(test)]
+pub(crate) mod sample;

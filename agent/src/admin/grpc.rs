@@ -1,0 +1,139 @@
+//! The admin interface itself.
+
+use super::{
+    Admin, convert, dump,
+    explain::explain,
+    flows::{self, Filter},
+    proto::{
+        Bpf, CertificateList, CloseRequest, ConfigDump, ConnectionList, Empty, ExplainRequest, Explanation,
+        Flow, FlowsRequest, Log, LogRequest, PolicyList, ServiceList, Status as AgentStatus, Totals,
+        WorkloadList, admin_server,
+    },
+};
+use std::sync::Arc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use weft_model::Reason;
+
+/// Answers from an [`Admin`].
+#[derive(Clone)]
+pub struct Service {
+    admin: Arc<Admin>,
+}
+
+impl Service {
+    /// The service that answers from `admin`.
+    pub fn new(admin: Arc<Admin>) -> Self {
+        Self { admin }
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn answer<T>(message: T) -> Answer<T> {
+    Ok(Response::new(message))
+}
+
+#[tonic::async_trait]
+impl admin_server::Admin for Service {
+    async fn get_status(&self, _: Request<Empty>) -> Answer<AgentStatus> {
+        let admin = &self.admin;
+        let snapshot = admin.snapshots.load();
+        let waiting_for: Vec<_> = admin.ready.pending().iter().map(|s| (*s).to_owned()).collect();
+        answer(AgentStatus {
+            node: admin.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: convert::time(admin.started),
+            ready: waiting_for.is_empty(),
+            waiting_for,
+            control: Some(admin.agent.control()),
+            pods: admin.agent.pods(),
+            totals: Some(Totals {
+                workloads: snapshot.workloads().count() as u64,
+                services: snapshot.services().count() as u64,
+                policies: snapshot.policies().count() as u64,
+                certificates: admin.agent.certificates().len() as u64,
+                connections: admin.telemetry.connections.len() as u64,
+                snapshot_version: snapshot.version,
+            }),
+            capture: admin.agent.capture().to_owned(),
+            log: admin.log.current(),
+        })
+    }
+
+    async fn list_workloads(&self, _: Request<Empty>) -> Answer<WorkloadList> {
+        let snapshot = self.admin.snapshots.load();
+        let mut items: Vec<_> = snapshot.workloads().map(|w| convert::workload::workload(w)).collect();
+        items.sort_by(|a, b| (&a.namespace, &a.name, &a.uid).cmp(&(&b.namespace, &b.name, &b.uid)));
+        answer(WorkloadList { items })
+    }
+
+    async fn list_services(&self, _: Request<Empty>) -> Answer<ServiceList> {
+        let snapshot = self.admin.snapshots.load();
+        let mut items: Vec<_> = snapshot.services().map(|s| convert::service::service(s)).collect();
+        items.sort_by(|a, b| (&a.namespace, &a.hostname).cmp(&(&b.namespace, &b.hostname)));
+        answer(ServiceList { items })
+    }
+
+    async fn list_policies(&self, _: Request<Empty>) -> Answer<PolicyList> {
+        answer(PolicyList { items: convert::policy::policies(&self.admin.snapshots.load()) })
+    }
+
+    async fn list_certificates(&self, _: Request<Empty>) -> Answer<CertificateList> {
+        let mut items: Vec<_> =
+            self.admin.agent.certificates().iter().map(convert::certificate::certificate).collect();
+        items.sort_by(|a, b| a.identity.cmp(&b.identity));
+        answer(CertificateList { items })
+    }
+
+    async fn list_connections(&self, _: Request<Empty>) -> Answer<ConnectionList> {
+        let mut live = self.admin.telemetry.connections.snapshot();
+        live.sort_by_key(|c| c.started);
+        answer(ConnectionList { items: live.iter().map(|c| convert::connection::connection(c)).collect() })
+    }
+
+    async fn close_connection(&self, request: Request<CloseRequest>) -> Answer<Empty> {
+        let id = request.into_inner().id;
+        match self.admin.telemetry.connections.get(id) {
+            Some(connection) => {
+                connection.close(Reason::ClosedByOperator);
+                answer(Empty {})
+            }
+            None => Err(Status::not_found(format!(
+                "there is no connection {id}; `connections` lists those that live"
+            ))),
+        }
+    }
+
+    type WatchFlowsStream = ReceiverStream<Result<Flow, Status>>;
+
+    async fn watch_flows(&self, request: Request<FlowsRequest>) -> Answer<Self::WatchFlowsStream> {
+        let request = request.into_inner();
+        let filter = Filter::new(&request)?;
+        let flows = flows::stream(self.admin.telemetry.clone(), filter, request.follow);
+        answer(ReceiverStream::new(flows))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Answer<Explanation> {
+        let ExplainRequest { from, to } = request.into_inner();
+        explain(&self.admin, &from, &to)
+            .map(Response::new)
+            .map_err(|e| Status::invalid_argument(e.to_string()))
+    }
+
+    async fn get_config_dump(&self, _: Request<Empty>) -> Answer<ConfigDump> {
+        answer(ConfigDump { json: dump::config_dump(&self.admin).to_string() })
+    }
+
+    async fn set_log(&self, request: Request<LogRequest>) -> Answer<Log> {
+        let directives = request.into_inner().directives;
+        if !directives.is_empty() {
+            self.admin.log.set(&directives).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        }
+        answer(Log { directives: self.admin.log.current() })
+    }
+
+    async fn get_bpf(&self, _: Request<Empty>) -> Answer<Bpf> {
+        answer(self.admin.agent.bpf())
+    }
+}

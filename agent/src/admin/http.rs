@@ -1,0 +1,61 @@
+//! The HTTP endpoints: admin (localhost only), metrics, readiness. Each has a listener of its own, as in Istio.
+
+mod answer;
+mod routes;
+
+pub use routes::{AdminRoutes, MetricsRoutes, ReadyRoutes, Routes};
+
+use http_body_util::Full;
+use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+
+/// Connections served at once on one listener: scrapers, probes and a person or two.
+const MAX_CONNECTIONS: usize = 64;
+/// How long a client may take to send its request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait after `accept` failed: it fails for want of files, which does not end at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `routes` on `listener` until the future is dropped; its connections end with it.
+pub async fn serve(listener: TcpListener, routes: impl Routes) {
+    let routes = Arc::new(routes);
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let tcp = match listener.accept().await {
+            Ok((tcp, _)) => tcp,
+            Err(error) => {
+                tracing::warn!(%error, "an HTTP connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let routes = routes.clone();
+        connections.spawn(async move {
+            let answer = service_fn(move |request: Request<Incoming>| {
+                let response = respond(&*routes, &request);
+                async { Ok::<_, Infallible>(response) }
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(tcp), answer)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "an HTTP connection broke");
+            }
+            drop(slot);
+        });
+    }
+}
+
+fn respond(routes: &impl Routes, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    routes.answer(request.method(), request.uri().path(), request.uri().query().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;
