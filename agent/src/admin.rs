@@ -10,7 +10,7 @@ pub mod http;
 pub mod proto;
 mod socket;
 
-pub use convert::control::control;
+pub use convert::{bpf::bpf, control::control};
 pub use socket::{SocketError, serve};
 
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
@@ -29,7 +29,7 @@ pub trait AgentView: Send + Sync + 'static {
     fn certificates(&self) -> Vec<CertStatus>;
     /// How the stream to the control plane fares; [`control`] makes it from the discovery client's status.
     fn control(&self) -> proto::Control;
-    /// The kernel's programs and maps.
+    /// The kernel's programs and maps; [`bpf`] makes it from the kernel's figures.
     fn bpf(&self) -> proto::Bpf;
     /// Whether the kernel joins `source` and `destination` at `at` without a proxy.
     fn direct(&self, source: &Workload, destination: &Workload, at: SocketAddr) -> bool;

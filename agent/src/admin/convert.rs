@@ -1,5 +1,6 @@
 //! The model's values in the words of the admin interface.
 
+pub mod bpf;
 pub mod certificate;
 pub mod connection;
 pub mod control;

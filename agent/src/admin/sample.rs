@@ -80,22 +80,41 @@ impl AgentView for View {
             loaded: true,
             pin_dir: "/sys/fs/bpf/weft/node-1".to_owned(),
             abi_version: 1,
-            programs: vec![proto::BpfProgram {
-                name: "connect4".to_owned(),
-                kind: "cgroup/connect4".to_owned(),
-                id: 7,
-                links: 1,
-                ..proto::BpfProgram::default()
-            }],
-            maps: vec![proto::BpfMap {
-                name: "WORKLOADS".to_owned(),
-                kind: "hash".to_owned(),
-                id: 3,
-                entries: 2,
-                capacity: 4096,
-                memory_bytes: 330_000,
-                drops: 0,
-            }],
+            programs: vec![
+                proto::BpfProgram {
+                    name: "connect4".to_owned(),
+                    id: 7,
+                    size: 2048,
+                    verified: Some(900),
+                    pod: None,
+                },
+                proto::BpfProgram {
+                    name: "sk_lookup".to_owned(),
+                    id: 9,
+                    size: 1024,
+                    verified: None,
+                    pod: Some(4242),
+                },
+            ],
+            maps: vec![
+                proto::BpfMap {
+                    name: "WORKLOADS".to_owned(),
+                    kind: "hash".to_owned(),
+                    entries: Some(2),
+                    capacity: 4096,
+                    key_size: 8,
+                    value_size: 16,
+                },
+                proto::BpfMap {
+                    name: "EVENTS".to_owned(),
+                    kind: "ringbuf".to_owned(),
+                    entries: None,
+                    capacity: 1 << 20,
+                    key_size: 0,
+                    value_size: 0,
+                },
+            ],
+            counters: vec![proto::BpfCounter { name: "events_lost".to_owned(), value: 3 }],
             ..proto::Bpf::default()
         }
     }

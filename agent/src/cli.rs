@@ -1,0 +1,112 @@
+//! The command line: every command but `run` asks a running agent over its local socket, or looks at the machine.
+
+mod check;
+mod client;
+mod command;
+mod output;
+mod show;
+
+pub use client::CliError;
+pub use command::{Cli, Command};
+
+use crate::admin::proto::{self, Empty};
+use clap::CommandFactory;
+use client::Client;
+use output::Output;
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
+/// Where agents put their sockets, each in a directory of its own.
+pub const SOCKETS: &str = "/run/weft";
+
+/// Runs any command but [`Command::Run`], which is the agent itself and does nothing here; output goes to `out`.
+pub async fn execute(cli: Cli, sockets: &Path, out: &mut impl Write) -> Result<(), CliError> {
+    let Cli { output, socket, node, command } = cli;
+    match command {
+        Command::Run(_) => return Ok(()),
+        Command::Check => return check::check(output, out),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "weft-agent", out);
+            return Ok(());
+        }
+        _ => {}
+    }
+    let mut client = client::connect(socket.as_deref(), node.as_deref(), sockets).await?;
+    ask(&mut client, command, output, out).await
+}
+
+async fn ask(
+    client: &mut Client,
+    command: Command,
+    output: Output,
+    out: &mut impl Write,
+) -> Result<(), CliError> {
+    match command {
+        Command::Status => output.one(&client.get_status(Empty {}).await?.into_inner(), out),
+        Command::Workloads => output.list(&client.list_workloads(Empty {}).await?.into_inner().items, out),
+        Command::Services => output.list(&client.list_services(Empty {}).await?.into_inner().items, out),
+        Command::Policies => output.list(&client.list_policies(Empty {}).await?.into_inner().items, out),
+        Command::Certificates => {
+            output.list(&client.list_certificates(Empty {}).await?.into_inner().items, out)
+        }
+        Command::Connections { close: None } => {
+            output.list(&client.list_connections(Empty {}).await?.into_inner().items, out)
+        }
+        Command::Connections { close: Some(id) } => {
+            client.close_connection(proto::CloseRequest { id }).await?;
+            Ok(())
+        }
+        Command::Flows { follow, from, to, verdict } => {
+            let request = proto::FlowsRequest {
+                follow,
+                from: from.unwrap_or_default(),
+                to: to.unwrap_or_default(),
+                verdict: verdict.map(|v| v.as_str().to_owned()).unwrap_or_default(),
+            };
+            flows(client, request, output, out).await
+        }
+        Command::Explain { from, to } => {
+            let request = proto::ExplainRequest { from, to };
+            output.one(&client.explain(request).await?.into_inner(), out)
+        }
+        Command::ConfigDump => {
+            let dump: serde_json::Value =
+                serde_json::from_str(&client.get_config_dump(Empty {}).await?.into_inner().json)
+                    .map_err(io::Error::from)?;
+            output.data(&dump, out)
+        }
+        Command::Log { directives } => {
+            let request = proto::LogRequest { directives: directives.unwrap_or_default() };
+            output.one(&client.set_log(request).await?.into_inner(), out)
+        }
+        Command::Bpf => output.one(&client.get_bpf(Empty {}).await?.into_inner(), out),
+        // These were dealt with before there was a client.
+        Command::Run(_) | Command::Check | Command::Completions { .. } => Ok(()),
+    }
+}
+
+/// Prints flows as they come; in JSON, one object a line when following, else a list.
+async fn flows(
+    client: &mut Client,
+    request: proto::FlowsRequest,
+    output: Output,
+    out: &mut impl Write,
+) -> Result<(), CliError> {
+    let follow = request.follow;
+    let mut stream = client.watch_flows(request).await?.into_inner();
+    if follow {
+        while let Some(flow) = stream.message().await? {
+            output.line(&flow, out)?;
+            out.flush()?;
+        }
+        return Ok(());
+    }
+    let mut flows = Vec::new();
+    while let Some(flow) = stream.message().await? {
+        flows.push(flow);
+    }
+    output.list(&flows, out)
+}
+

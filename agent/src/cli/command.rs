@@ -1,0 +1,138 @@
+//! The commands and their flags.
+
+use super::output::Output;
+use crate::config::ConfigArgs;
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+/// Weft's node agent: carries the connections of the meshed pods on this node, and shows what it does.
+#[derive(Parser, Debug)]
+#[command(name = "weft-agent", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// How to print: a table for people, or json or yaml for programs.
+    #[arg(long, short, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Output,
+    /// The socket of the agent to ask. Found by itself where one agent runs.
+    #[arg(long, global = true, env = "WEFT_SOCKET", value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// The node whose agent to ask, where several run on one machine.
+    #[arg(long, global = true, env = "WEFT_NODE", value_name = "NAME")]
+    pub node: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run the agent in the foreground.
+    #[command(after_help = "Example:\n  weft-agent run --config /etc/weft/agent.yaml")]
+    Run(Box<ConfigArgs>),
+    /// Tell whether the agent is ready, in touch with control, and which pods it carries.
+    #[command(after_help = "Examples:\n  weft-agent status\n  weft-agent status --node node-1 --output json")]
+    Status,
+    /// List the workloads that the agent knows, of the whole mesh.
+    #[command(
+        after_help = "Examples:\n  weft-agent workloads\n  weft-agent workloads -o json | jq '.[].name'"
+    )]
+    Workloads,
+    /// List the services that the agent knows, and their endpoints.
+    #[command(after_help = "Example:\n  weft-agent services")]
+    Services,
+    /// List the policies that the agent knows, and what they say.
+    #[command(after_help = "Example:\n  weft-agent policies")]
+    Policies,
+    /// List the certificates of this node's identities.
+    #[command(after_help = "Example:\n  weft-agent certificates")]
+    Certificates,
+    /// List the connections that live now, or close one.
+    #[command(after_help = "Examples:\n  weft-agent connections\n  weft-agent connections --close 769")]
+    Connections {
+        /// Close the connection of this id instead.
+        #[arg(long, value_name = "ID")]
+        close: Option<u64>,
+    },
+    /// Show who talked to whom lately, or as it happens.
+    #[command(after_help = "\
+Examples:
+  weft-agent flows --follow
+  weft-agent flows --from shop/web-0 --verdict denied
+  weft-agent flows --follow --to db.shop.svc.cluster.local -o json")]
+    Flows {
+        /// Go on, printing flows as they happen, until interrupted.
+        #[arg(long, short)]
+        follow: bool,
+        /// Only those from this pod (namespace/name), name, namespace or IP address.
+        #[arg(long, value_name = "WHO")]
+        from: Option<String>,
+        /// Only those to this pod (namespace/name), service, name, namespace or IP address.
+        #[arg(long, value_name = "WHO")]
+        to: Option<String>,
+        /// Only those with this outcome.
+        #[arg(long, value_enum)]
+        verdict: Option<FlowVerdict>,
+    },
+    /// Explain what would become of a connection: which path, which policy decides, and why.
+    #[command(after_help = "\
+Examples:
+  weft-agent explain --from shop/web-0 --to db:80
+  weft-agent explain --from shop/web-0 --to db.shop.svc.cluster.local:80
+  weft-agent explain --from shop/web-0 --to shop/db-0:5432
+  weft-agent explain --from shop/web-0 --to [fd00::7]:443")]
+    Explain {
+        /// The client's pod, namespace/name.
+        #[arg(long, value_name = "POD")]
+        from: String,
+        /// Where to: an IP address, a pod (namespace/name) or a service, with a port.
+        #[arg(long, value_name = "HOST:PORT")]
+        to: String,
+    },
+    /// Print everything the agent holds, as JSON (or YAML).
+    #[command(after_help = "Example:\n  weft-agent config-dump | jq .policies")]
+    ConfigDump,
+    /// Show what the agent logs, or change it while it runs.
+    #[command(
+        after_help = "Examples:\n  weft-agent log\n  weft-agent log debug\n  weft-agent log info,weft_agent=trace"
+    )]
+    Log {
+        /// A level (error, warn, info, debug, trace, off), or levels by module.
+        #[arg(value_name = "LEVEL")]
+        directives: Option<String>,
+    },
+    /// Show the kernel programs and maps, their sizes and drops.
+    #[command(after_help = "Example:\n  weft-agent bpf")]
+    Bpf,
+    /// Look whether this machine has what the agent needs, and say what is missing.
+    #[command(after_help = "Example:\n  sudo weft-agent check")]
+    Check,
+    /// Print completions for a shell.
+    #[command(after_help = "Example:\n  weft-agent completions bash > /etc/bash_completion.d/weft-agent")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// What became of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FlowVerdict {
+    /// It was let through.
+    Allowed,
+    /// A policy refused or closed it.
+    Denied,
+    /// It failed for another reason.
+    Failed,
+}
+
+impl FlowVerdict {
+    /// The word of the admin interface.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FlowVerdict::Allowed => "allowed",
+            FlowVerdict::Denied => "denied",
+            FlowVerdict::Failed => "failed",
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `status` for people.
+
+use super::{Show, full_name, or_dash, units};
+use crate::{
+    admin::proto::{Control, Pod, Status, Totals},
+    cli::output::{Row, columns, table},
+};
+use std::fmt::Write;
+
+impl Row for Pod {
+    const HEAD: &'static [&'static str] = &["POD", "STATE", "ADDRESSES", "ERROR"];
+    const EMPTY: &'static str = "no pod of this node is in the mesh";
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            full_name(&self.namespace, &self.name),
+            self.state.clone(),
+            or_dash(self.addresses.join(",")),
+            or_dash(&*self.error),
+        ]
+    }
+}
+
+impl Show for Status {
+    fn show(&self) -> String {
+        let now = jiff::Timestamp::now();
+        let up = units::apart(&self.started, now).map_or_else(String::new, |(t, _)| format!(", up {t}"));
+        let ready = match self.ready {
+            true => "yes".to_owned(),
+            false => format!("no, waiting for {}", self.waiting_for.join(", ")),
+        };
+        let nothing = (Control::default(), Totals::default());
+        let control = self.control.as_ref().unwrap_or(&nothing.0);
+        let t = self.totals.as_ref().unwrap_or(&nothing.1);
+        let rows = [
+            ("Node", self.node.clone()),
+            ("Version", format!("{}{up}", self.version)),
+            ("Ready", ready),
+            ("Control", told(control, now)),
+            ("Capture", self.capture.clone()),
+            ("Knows", format!("{} workloads, {} services, {} policies", t.workloads, t.services, t.policies)),
+            ("Carries", format!("{} connections, {} certificates", t.connections, t.certificates)),
+            ("Logs", self.log.clone()),
+        ];
+        let mut text = columns(None, rows.into_iter().map(|(k, v)| vec![k.to_owned(), v]));
+        for refused in &control.refused {
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "refused: {}: {}", refused.resource, refused.error);
+        }
+        text.push('\n');
+        match self.pods.is_empty() {
+            true => text.push_str(&format!("{}\n", Pod::EMPTY)),
+            false => text.push_str(&table(&self.pods)),
+        }
+        text
+    }
+}
+
+fn told(c: &Control, now: jiff::Timestamp) -> String {
+    let state = if c.connected { "connected" } else { "away" };
+    let since = units::apart(&c.since, now).map_or_else(String::new, |(t, _)| format!(" for {t}"));
+    let cache = if c.from_cache { ", serving the state cached on disk" } else { "" };
+    let error = if c.last_error.is_empty() { String::new() } else { format!(" ({})", c.last_error) };
+    format!("{}, {state}{since}{cache}{error}", c.address)
+}
