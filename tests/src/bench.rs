@@ -3,9 +3,14 @@
 //! Each module makes the figures of one kind and says which ones in its `NAMES`; [`catalogue`] holds all names and aims.
 
 pub mod catalogue;
+mod cpu;
 mod decide;
+mod experiments;
+mod lab;
 mod quiet;
+pub mod relay;
 pub mod session;
+mod traffic;
 
 use anyhow::Result;
 use session::Session;
@@ -19,5 +24,6 @@ pub fn run(session: &mut Session) -> Result<()> {
     if busy > QUIET {
         session.warn(format!("{:.0} % of the machine was busy with other work", busy * 100.0));
     }
+    traffic::run(session)?;
     decide::run(session)
 }

@@ -28,7 +28,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let release = build()?;
     let mut command = Command::new(release.join("weft-bench"));
-    command.args(&options.names).env("WEFT_BIN_DIR", &release).stdout(Stdio::piped());
+    command.arg("measure").args(&options.names).env("WEFT_BIN_DIR", &release).stdout(Stdio::piped());
     if options.quick {
         command.arg("--quick");
     } else {

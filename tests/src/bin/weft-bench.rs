@@ -3,12 +3,20 @@
 
 use clap::Parser;
 use weft_tests::bench::{
-    self,
+    self, relay,
     session::{Extent, Session},
 };
 
-/// Measure the mesh against the same work without one.
 #[derive(Parser)]
+enum Command {
+    /// Measure, and tell one figure a line
+    Measure(Options),
+    /// One of the TLS relays that the mesh is compared with
+    Relay(relay::Options),
+}
+
+/// Measure the mesh against the same work without one.
+#[derive(clap::Args)]
 struct Options {
     /// Figures to measure, by name or the beginning of one (all of them unless given).
     names: Vec<String>,
@@ -21,7 +29,13 @@ struct Options {
 }
 
 fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+    match Command::parse() {
+        Command::Measure(options) => measure(&options),
+        Command::Relay(options) => relay::run(&options),
+    }
+}
+
+fn measure(options: &Options) -> anyhow::Result<()> {
     let mut extent = if options.quick { Extent::QUICK } else { Extent::FULL };
     extent.runs = options.runs.unwrap_or(extent.runs);
     bench::run(&mut Session::new(&options.names, extent)?)

@@ -76,6 +76,7 @@ async fn connections(options: &Options) -> Result<Value> {
         "connections": made,
         "connections_per_second": made as f64 / begin.elapsed().as_secs_f64(),
         "slowest_second": whole.iter().min(),
+        "each_second": whole,
         "failures": counts.failures,
         "latency_us": {
             "p50": counts.latencies.quantile(0.5) as f64 / 1e3,

@@ -1,0 +1,197 @@
+//! A cluster to measure on: a client pod, a server pod beside it and one across the link, and one of three paths between
+//! them.
+
+use super::{cpu, relay};
+use crate::{Cluster, Manifests, Place, Process, Run, app, binaries, netns::sysctl};
+use anyhow::{Context, Result};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+const MANIFEST: &str = include_str!("manifests/cluster.yaml");
+
+/// What lies between client and server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Nothing: veth links and the nodes' forwarding.
+    Bare,
+    /// A pair of TLS relays in the pods, where the mesh's sockets are too.
+    Relay,
+    /// The mesh.
+    Mesh,
+}
+
+impl Path {
+    /// The path in a word or two.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Relay => "TLS relays",
+            Self::Mesh => "mesh",
+        }
+    }
+}
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// The one on the client's node.
+    Near,
+    /// The one across the link.
+    Far,
+}
+
+/// What the server does, each on a port of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Answers HTTP requests.
+    Http = 8080,
+    /// Sends back what it got.
+    Echo = 8007,
+    /// Swallows what it got.
+    Sink = 8009,
+}
+
+const WORKS: [Work; 3] = [Work::Http, Work::Echo, Work::Sink];
+/// What a work's port is raised by to get its relay's.
+const RELAYED: u16 = 10_000;
+
+/// The labs that stand, one for each path at most. Each has processes, namespaces and a cgroup of its own; one that is
+/// not measured is idle.
+#[derive(Debug, Default)]
+pub struct Labs(Vec<Lab>);
+
+impl Labs {
+    /// The lab with this path, built when there is none.
+    pub fn get(&mut self, path: Path) -> Result<&Lab> {
+        let at = match self.0.iter().position(|lab| lab.path == path) {
+            Some(at) => at,
+            None => {
+                self.0.push(Lab::build(path)?);
+                self.0.len() - 1
+            }
+        };
+        Ok(&self.0[at])
+    }
+
+    /// A lab with this path whose namespaces have seen no connection yet.
+    pub fn fresh(&mut self, path: Path) -> Result<&Lab> {
+        self.0.retain(|lab| lab.path != path);
+        self.get(path)
+    }
+}
+
+/// A cluster with its servers and what lies between.
+#[derive(Debug)]
+pub struct Lab {
+    /// What it measures.
+    pub path: Path,
+    _servers: Vec<Process>,
+    relays: Vec<Process>,
+    cluster: Cluster,
+}
+
+impl Lab {
+    /// Lays everything out in fresh namespaces and starts it.
+    pub fn build(path: Path) -> Result<Self> {
+        let purpose = match path {
+            Path::Bare => "bench-bare",
+            Path::Relay => "bench-relay",
+            Path::Mesh => "bench-mesh",
+        };
+        let run = Run::unique(purpose)?;
+        let directory = run.directory().join("manifests");
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join("cluster.yaml"), MANIFEST)?;
+        let cluster = Cluster::build(run, Manifests::read(&directory)?)?;
+        for pod in cluster.pods.values() {
+            pod.netns.run(widen_ports)?;
+        }
+        let mut lab = Self { path, _servers: start_servers(&cluster)?, relays: Vec::new(), cluster };
+        match path {
+            Path::Bare => {}
+            Path::Relay => lab.relays = start_relays(&lab.cluster)?,
+            Path::Mesh => anyhow::bail!("not yet"),
+        }
+        Ok(lab)
+    }
+
+    /// The place of the client.
+    pub fn client(&self) -> Result<&Place> {
+        Ok(self.cluster.pod("bench/client")?)
+    }
+
+    /// Where the client finds this work.
+    pub fn address(&self, server: Server, work: Work) -> Result<SocketAddr> {
+        Ok(match (self.path, server) {
+            (Path::Relay, Server::Far) => relayed(Ipv4Addr::LOCALHOST, work),
+            _ => SocketAddr::new(pod_address(&self.cluster, server)?.into(), work as u16),
+        })
+    }
+
+    /// The processor time that both proxies have used so far, in seconds.
+    pub fn proxies_cpu(&self) -> Result<f64> {
+        self.relays.iter().map(|relay| cpu::seconds(relay.id())).sum()
+    }
+}
+
+fn pod_address(cluster: &Cluster, server: Server) -> Result<Ipv4Addr> {
+    let key = match server {
+        Server::Near => "bench/near",
+        Server::Far => "bench/far",
+    };
+    Ok(cluster.pod(key)?.manifest.addresses.v4)
+}
+
+fn relayed(at: Ipv4Addr, work: Work) -> SocketAddr {
+    SocketAddr::new(at.into(), work as u16 + RELAYED)
+}
+
+/// Lets a pod make new connections at any rate: all ports, and those of the last second's connections again.
+fn widen_ports() -> Result<()> {
+    sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
+    sysctl("net/ipv4/ip_local_reserved_ports", "8000-8099,18000-18099,28000-28099")?;
+    sysctl("net/ipv4/tcp_tw_reuse", "1")
+}
+
+fn start_servers(cluster: &Cluster) -> Result<Vec<Process>> {
+    let mut servers = Vec::new();
+    for pod in ["bench/near", "bench/far"] {
+        let pod = cluster.pod(pod)?;
+        for work in WORKS {
+            servers.push(match work {
+                Work::Http => app::serve_http(pod, work as u16)?,
+                Work::Echo => app::serve(pod, "echo", work as u16)?,
+                Work::Sink => app::serve(pod, "sink", work as u16)?,
+            });
+        }
+    }
+    Ok(servers)
+}
+
+/// Starts a pair for every work: the first of each in the client's pod, the second in the far server's, on the same
+/// loopbacks that the mesh passes.
+fn start_relays(cluster: &Cluster) -> Result<Vec<Process>> {
+    let certificates = cluster.run.directory().join("certificates");
+    relay::write_certificates(&certificates)?;
+    let certificates = certificates.to_str().context("the run's directory is not UTF-8")?;
+    let (client, far) = (cluster.pod("bench/client")?, cluster.pod("bench/far")?);
+    let mut relays = Vec::new();
+    for work in WORKS {
+        let meeting = relayed(far.manifest.addresses.v4, work);
+        let app = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), work as u16);
+        for (pod, role, listen, to) in
+            [(far, "server", meeting, app), (client, "client", relayed(Ipv4Addr::LOCALHOST, work), meeting)]
+        {
+            let name = format!("relay-{role}-{}", work as u16);
+            let (listen, to) = (listen.to_string(), to.to_string());
+            let args = ["relay", role, &listen, &to, certificates];
+            let mut relay = pod.spawn(&name, binaries::find("weft-bench")?, &args)?;
+            relay.wait_for_line(Duration::from_secs(10), |line| line.contains("ready"))?;
+            relays.push(relay);
+        }
+    }
+    Ok(relays)
+}
