@@ -39,6 +39,11 @@ impl Agent {
         &mut self.process
     }
 
+    /// The id of the process that was started; others may descend from it.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Starts it again after it was stopped or killed, without waiting for anything.
     pub fn start_again(&mut self) -> Result<()> {
         self.process = spawn(&self.node, &self.config)?;

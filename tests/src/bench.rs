@@ -4,9 +4,13 @@
 
 pub mod catalogue;
 mod cpu;
+mod crowd;
 mod decide;
 mod experiments;
 mod lab;
+mod memory;
+pub mod probe;
+mod propagation;
 mod quiet;
 pub mod relay;
 pub mod session;
@@ -25,5 +29,7 @@ pub fn run(session: &mut Session) -> Result<()> {
         session.warn(format!("{:.0} % of the machine was busy with other work", busy * 100.0));
     }
     traffic::run(session)?;
-    decide::run(session)
+    memory::run(session)?;
+    decide::run(session)?;
+    propagation::run(session)
 }

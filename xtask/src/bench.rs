@@ -3,6 +3,7 @@
 mod report;
 mod table;
 
+use crate::{build, shell};
 use anyhow::{Context, Result, ensure};
 use report::Said;
 use std::{
@@ -26,7 +27,8 @@ pub struct Options {
 
 /// Measures, shows a table and writes `target/bench/report.json`.
 pub fn run(options: &Options) -> Result<()> {
-    let release = build()?;
+    build::binaries(true)?;
+    let release = target()?.join("release");
     let mut command = Command::new(release.join("weft-bench"));
     command.arg("measure").args(&options.names).env("WEFT_BIN_DIR", &release).stdout(Stdio::piped());
     if options.quick {
@@ -59,27 +61,13 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Builds every binary for release and tells where they are.
-fn build() -> Result<PathBuf> {
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--workspace", "--bins"])
-        .status()
-        .context("cannot run cargo")?;
-    ensure!(status.success(), "the release build failed");
-    Ok(target()?.join("release"))
-}
-
 /// The target folder that cargo uses here.
 fn target() -> Result<PathBuf> {
     #[derive(serde::Deserialize)]
     struct Metadata {
         target_directory: PathBuf,
     }
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps"])
-        .output()
-        .context("cannot run cargo metadata")?;
-    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim());
-    let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
+    let metadata = shell::read(&mut shell::cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata: Metadata = serde_json::from_str(&metadata)?;
     Ok(metadata.target_directory)
 }

@@ -2,8 +2,8 @@
 //! them.
 
 use super::{cpu, relay};
-use crate::{Cluster, Manifests, Place, Process, Run, app, binaries, netns::sysctl};
-use anyhow::{Context, Result};
+use crate::{Agent, Cluster, Manifests, Mesh, Place, Process, Run, app, binaries, eventually, netns::sysctl};
+use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
@@ -30,6 +30,15 @@ impl Path {
             Self::Bare => "bare",
             Self::Relay => "TLS relays",
             Self::Mesh => "mesh",
+        }
+    }
+
+    /// What its runs are called.
+    fn purpose(self) -> &'static str {
+        match self {
+            Self::Bare => "bench-bare",
+            Self::Relay => "bench-relay",
+            Self::Mesh => "bench-mesh",
         }
     }
 }
@@ -88,20 +97,20 @@ impl Labs {
 pub struct Lab {
     /// What it measures.
     pub path: Path,
-    _servers: Vec<Process>,
-    relays: Vec<Process>,
-    cluster: Cluster,
+    standing: Standing,
+}
+
+/// Everything that runs. Fields are dropped in order: processes before the namespaces that they are in.
+#[derive(Debug)]
+enum Standing {
+    Plain { relays: Vec<Process>, _servers: Vec<Process>, cluster: Box<Cluster> },
+    Meshed(Box<Mesh>),
 }
 
 impl Lab {
     /// Lays everything out in fresh namespaces and starts it.
     pub fn build(path: Path) -> Result<Self> {
-        let purpose = match path {
-            Path::Bare => "bench-bare",
-            Path::Relay => "bench-relay",
-            Path::Mesh => "bench-mesh",
-        };
-        let run = Run::unique(purpose)?;
+        let run = Run::unique(path.purpose())?;
         let directory = run.directory().join("manifests");
         fs::create_dir_all(&directory)?;
         fs::write(directory.join("cluster.yaml"), MANIFEST)?;
@@ -109,31 +118,76 @@ impl Lab {
         for pod in cluster.pods.values() {
             pod.netns.run(widen_ports)?;
         }
-        let mut lab = Self { path, _servers: start_servers(&cluster)?, relays: Vec::new(), cluster };
-        match path {
-            Path::Bare => {}
-            Path::Relay => lab.relays = start_relays(&lab.cluster)?,
-            Path::Mesh => anyhow::bail!("not yet"),
+        let servers = start_servers(&cluster)?;
+        if path == Path::Mesh {
+            return Ok(Self { path, standing: Standing::Meshed(Box::new(Mesh::join(cluster, servers)?)) });
         }
-        Ok(lab)
+        let relays = if path == Path::Relay { start_relays(&cluster)? } else { Vec::new() };
+        let standing = Standing::Plain { relays, _servers: servers, cluster: Box::new(cluster) };
+        Ok(Self { path, standing })
     }
 
     /// The place of the client.
     pub fn client(&self) -> Result<&Place> {
-        Ok(self.cluster.pod("bench/client")?)
+        Ok(self.cluster().pod("bench/client")?)
     }
 
     /// Where the client finds this work.
     pub fn address(&self, server: Server, work: Work) -> Result<SocketAddr> {
         Ok(match (self.path, server) {
             (Path::Relay, Server::Far) => relayed(Ipv4Addr::LOCALHOST, work),
-            _ => SocketAddr::new(pod_address(&self.cluster, server)?.into(), work as u16),
+            _ => SocketAddr::new(pod_address(self.cluster(), server)?.into(), work as u16),
         })
     }
 
-    /// The processor time that both proxies have used so far, in seconds.
+    /// The process ids of what lies between.
+    pub fn proxies(&self) -> Vec<u32> {
+        match &self.standing {
+            Standing::Plain { relays, .. } => relays.iter().map(Process::id).collect(),
+            Standing::Meshed(mesh) => mesh.agents.values().map(Agent::id).collect(),
+        }
+    }
+
+    /// The processor time that all of that has used so far, in seconds.
     pub fn proxies_cpu(&self) -> Result<f64> {
-        self.relays.iter().map(|relay| cpu::seconds(relay.id())).sum()
+        self.proxies().into_iter().map(cpu::seconds).sum()
+    }
+
+    /// Writes a manifest into the directory that the control plane reads.
+    pub fn apply(&self, file: &str, text: &str) -> Result<()> {
+        self.mesh()?.control.apply(file, text)
+    }
+
+    /// Removes a manifest again.
+    pub fn delete(&self, file: &str) -> Result<()> {
+        self.mesh()?.control.delete(file)
+    }
+
+    /// Waits until every agent knows at least so many workloads.
+    pub fn wait_for_workloads(&self, count: usize) -> Result<()> {
+        const LIMIT: Duration = Duration::from_secs(120);
+        for agent in self.mesh()?.agents.values() {
+            eventually(LIMIT, || {
+                let known = agent.list(&["workloads"])?.len();
+                ensure!(known >= count, "an agent knows {known} workloads of {count}");
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn mesh(&self) -> Result<&Mesh> {
+        match &self.standing {
+            Standing::Meshed(mesh) => Ok(mesh),
+            Standing::Plain { .. } => bail!("there is no mesh on the path \"{}\"", self.path.describe()),
+        }
+    }
+
+    fn cluster(&self) -> &Cluster {
+        match &self.standing {
+            Standing::Plain { cluster, .. } => cluster,
+            Standing::Meshed(mesh) => &mesh.cluster,
+        }
     }
 }
 

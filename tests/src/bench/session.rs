@@ -41,6 +41,7 @@ pub struct Session {
     pub extent: Extent,
     wanted: Vec<&'static Figure>,
     samples: BTreeMap<(&'static str, Side), Vec<f64>>,
+    beside: BTreeMap<(&'static str, &'static str), Vec<f64>>,
     notes: BTreeMap<&'static str, Vec<String>>,
     broken: BTreeMap<&'static str, String>,
     warning: Option<String>,
@@ -98,6 +99,7 @@ impl Session {
             extent,
             wanted,
             samples: BTreeMap::new(),
+            beside: BTreeMap::new(),
             notes: BTreeMap::new(),
             broken: BTreeMap::new(),
             warning: None,
@@ -117,6 +119,11 @@ impl Session {
     /// Keeps one run's value.
     pub fn record(&mut self, name: &'static str, side: Side, value: f64) {
         self.samples.entry((name, side)).or_default().push(value);
+    }
+
+    /// Keeps one run's value of something beside a figure, in the figure's unit; its median becomes a note.
+    pub fn record_beside(&mut self, name: &'static str, what: &'static str, value: f64) {
+        self.beside.entry((name, what)).or_default().push(value);
     }
 
     /// Tells the reader something about a figure.
@@ -154,6 +161,10 @@ impl Session {
         let (bare, mesh) = (Spread::of(values(Side::Bare)), Spread::of(values(Side::Mesh)));
         let ratio = bare.zip(mesh).map(|(bare, mesh)| mesh.median / bare.median);
         let mut notes = self.notes.get(figure.name).cloned().unwrap_or_default();
+        let beside = self.beside.iter().filter(|((name, _), _)| *name == figure.name);
+        notes.extend(beside.filter_map(|((_, what), values)| {
+            Some(format!("{what}: {:.1} {}", Spread::of(values)?.median, figure.unit))
+        }));
         let broken = self.broken.get(figure.name);
         notes.extend(broken.cloned());
         notes.extend(self.warning.clone());

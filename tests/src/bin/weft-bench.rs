@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use weft_tests::bench::{
-    self, relay,
+    self, probe, relay,
     session::{Extent, Session},
 };
 
@@ -13,6 +13,8 @@ enum Command {
     Measure(Options),
     /// One of the TLS relays that the mesh is compared with
     Relay(relay::Options),
+    /// A client that says when a connection is refused or allowed again
+    Probe(probe::Options),
 }
 
 /// Measure the mesh against the same work without one.
@@ -32,6 +34,7 @@ fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Measure(options) => measure(&options),
         Command::Relay(options) => relay::run(&options),
+        Command::Probe(options) => probe::run(options),
     }
 }
 
