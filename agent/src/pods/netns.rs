@@ -1,11 +1,11 @@
 //! Network namespaces: a pod is one, and what the agent does inside it happens through here.
-#![allow(unsafe_code)]
 
+use crate::kernel::netns_cookie;
 use nix::sched::{CloneFlags, setns};
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -27,7 +27,7 @@ impl Netns {
         let fd = OwnedFd::from(File::open(path)?);
         let probe =
             within(fd.as_fd(), || socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None))?;
-        let cookie = netns_cookie(probe.as_fd())?;
+        let cookie = netns_cookie(probe)?;
         Ok(Self { fd, cookie })
     }
 
@@ -72,25 +72,6 @@ fn within<R>(netns: BorrowedFd<'_>, work: impl FnOnce() -> io::Result<R>) -> io:
         let _return = Return(home);
         work()
     })
-}
-
-/// Linux's `SO_NETNS_COOKIE` (5.14), which libraries do not wrap yet.
-const SO_NETNS_COOKIE: libc::c_int = 71;
-
-fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut cookie = 0u64;
-    let mut len = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the pointers are to live locals, and `len` says how much room `cookie` has.
-    let done = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    if done == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What the agent changes in a pod's namespace besides opening sockets: marked packets stay inside.
 //!
 //! A connection is delivered to the application with its client's own source address, which is not an address of the
-//! pod; the application's answers would leave through the pod's interface. So the agent marks what it delivers,
-//! `tcp_fwmark_accept` makes the accepted socket carry the same mark, and a rule keeps marked packets on loopback.
+//! pod; the application's answers would leave through the pod's interface. So the agent marks what it delivers, sysctls
+//! make every answer carry the same mark, and a rule keeps marked packets on loopback.
 
 use super::Netns;
 use rtnetlink::{
@@ -17,11 +17,10 @@ use rtnetlink::{
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
 };
+use weft_ebpf_abi::DELIVERY_MARK;
 
-/// The mark on deliveries to applications ("Weft" has no better number; Istio's 0x111 and 0x539 are avoided so that
-/// both can be told apart in a capture).
-pub const DELIVERY_MARK: u32 = 0x5745_4654;
 /// The routing table that keeps marked packets inside the pod.
 const TABLE: u32 = 15006;
 /// Before the main table (32766), after the local one (0).
@@ -33,8 +32,13 @@ const LOOPBACK: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum RouteError {
     /// The sysctl cannot be written.
-    #[error("cannot set net.ipv4.tcp_fwmark_accept in the pod ({0}); is /proc/sys mounted read-only?")]
-    Sysctl(io::Error),
+    #[error("cannot set {name} in the pod: {source}; is /proc/sys mounted read-only?")]
+    Sysctl {
+        /// Its path below `/proc/sys`.
+        name: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// No netlink socket.
     #[error("cannot open a netlink socket in the pod: {0}")]
     Netlink(io::Error),
@@ -52,11 +56,12 @@ pub enum RouteError {
 
 /// Sets the pod up; doing it twice changes nothing.
 pub async fn add(netns: &Netns) -> Result<(), RouteError> {
-    netns
-        .enter(|| std::fs::write("/proc/sys/net/ipv4/tcp_fwmark_accept", "1"))
-        .map_err(RouteError::Sysctl)?;
     let handle = connect(netns)?;
     for family in families(netns) {
+        for name in sysctls(family) {
+            let set = || std::fs::write(Path::new("/proc/sys").join(name), "1");
+            netns.enter(set).map_err(|source| RouteError::Sysctl { name, source })?;
+        }
         let mut request = handle.rule().add();
         *request.message_mut() = rule(family);
         tolerate(request.execute().await, libc::EEXIST, "rule", family)?;
@@ -66,8 +71,7 @@ pub async fn add(netns: &Netns) -> Result<(), RouteError> {
     Ok(())
 }
 
-/// Takes back what [`add`] did, except the sysctl: it changes nothing without marked packets, and connections that are
-/// still open may need it.
+/// Takes back what [`add`] did, except the sysctls: without marked packets they change nothing.
 pub async fn remove(netns: &Netns) -> Result<(), RouteError> {
     let handle = connect(netns)?;
     for family in families(netns) {
@@ -75,6 +79,15 @@ pub async fn remove(netns: &Netns) -> Result<(), RouteError> {
         tolerate(handle.route().del(route(family)).execute().await, libc::ESRCH, "route", family)?;
     }
     Ok(())
+}
+
+/// What makes answers carry the mark of the question: of an accepted connection (both families have the one switch), and
+/// of the RST that a closed port answers with.
+fn sysctls(family: AddressFamily) -> &'static [&'static str] {
+    match family {
+        AddressFamily::Inet6 => &["net/ipv6/fwmark_reflect"],
+        _ => &["net/ipv4/tcp_fwmark_accept", "net/ipv4/fwmark_reflect"],
+    }
 }
 
 /// The netlink connection ends with the last handle.
