@@ -109,4 +109,3 @@ async fn flows(
     }
     output.list(&flows, out)
 }
-

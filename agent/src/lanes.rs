@@ -19,7 +19,9 @@ use std::{io, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 use tokio::{
     sync::mpsc,
     task::{LocalSet, spawn_local},
+    time::sleep,
 };
+use tokio_util::sync::CancellationToken;
 use weft_io::{
     hbone::{Pool, Settings},
     lifecycle::drain::Watcher,
@@ -73,15 +75,17 @@ pub struct Serve {
 pub struct Lanes {
     queues: Vec<mpsc::Sender<Serve>>,
     threads: Vec<JoinHandle<()>>,
+    over: CancellationToken,
 }
 
 impl Lanes {
     /// Starts one lane for each of `arrivals`.
     pub fn start(arrivals: Vec<Option<Arrivals>>, shared: &Arc<Shared>, drain: &Watcher) -> io::Result<Self> {
         let (mut queues, mut threads) = (Vec::new(), Vec::new());
+        let over = CancellationToken::new();
         for (index, arrivals) in arrivals.into_iter().enumerate() {
             let (tx, rx) = mpsc::channel(QUEUE);
-            let (shared, drain) = (shared.clone(), drain.clone());
+            let (shared, drain, over) = (shared.clone(), drain.clone(), over.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = std::thread::Builder::new().name(format!("lane-{index}"));
             threads.push(thread.spawn(move || {
@@ -90,12 +94,17 @@ impl Lanes {
                 let records = shared.telemetry.worker(index);
                 let lane = Rc::new(Lane { shared, pool, records, arrivals });
                 local.block_on(&runtime, run(lane, rx, drain));
-                // What is left are connections that end, and tunnels without streams.
-                let _ = runtime.block_on(async { tokio::time::timeout(LAST_WORDS, local).await });
+                // What is left are connections that end, and tunnels that end with the last of them.
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = local => {}
+                        () = async { over.cancelled().await; sleep(LAST_WORDS).await } => {}
+                    }
+                });
             })?);
             queues.push(tx);
         }
-        Ok(Self { queues, threads })
+        Ok(Self { queues, threads, over })
     }
 
     /// How many there are.
@@ -108,9 +117,9 @@ impl Lanes {
         let _ = self.queues[index % self.queues.len()].send(serve).await;
     }
 
-    /// Waits for the lanes to end, once the drain is over.
+    /// Waits for the lanes to end, once the drain is over: what is still open by then was told to end.
     pub fn join(self) {
-        drop(self.queues);
+        self.over.cancel();
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a lane ended in a panic");
@@ -119,7 +128,7 @@ impl Lanes {
     }
 }
 
-/// Serves listeners until the drain begins, and then waits until it is over.
+/// Serves listeners until the drain begins.
 async fn run(lane: Rc<Lane>, mut queue: mpsc::Receiver<Serve>, mut drain: Watcher) {
     loop {
         tokio::select! {
@@ -130,11 +139,5 @@ async fn run(lane: Rc<Lane>, mut queue: mpsc::Receiver<Serve>, mut drain: Watche
                 None => break,
             },
         }
-    }
-    drop(drain);
-    // Connections hold the lane; the last of them gone, so are its tunnels.
-    let lane = Rc::downgrade(&lane);
-    while lane.strong_count() > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
