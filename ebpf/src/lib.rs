@@ -4,8 +4,10 @@
 
 mod admit;
 mod capture;
+mod excess;
 mod route;
 
 pub use admit::{Admission, admit};
 pub use capture::capture_port;
+pub use excess::{established, moved};
 pub use route::{Route, Source, World, route};

@@ -31,7 +31,8 @@ pub struct KernelConfig {
 /// The kernel's side of the node: the one writer of its maps.
 pub struct Kernel {
     pub(super) pins: Pins,
-    pub(super) cgroup: PathBuf,
+    cgroup: PathBuf,
+    node: u64,
     /// The programs that are attached are the ones of this agent's object.
     pub(super) current: bool,
     pub(super) workloads: Table<u64, Workload>,
@@ -71,6 +72,7 @@ impl Kernel {
             agents: Agents::open(&pins)?,
             reconciler: Reconciler::open(&pins)?,
             cgroup,
+            node,
             pins,
         })
     }
@@ -81,7 +83,7 @@ impl Kernel {
             return Ok(());
         }
         attach::attach(&self.pins, &self.cgroup)?;
-        let node = node_cookie()?;
+        let node = self.node;
         write_config(&self.pins, Config { version: VERSION, pad: 0, node, object: fingerprint() })?;
         self.pins.forget_other_versions()?;
         self.current = true;

@@ -15,7 +15,7 @@ pub use address::{Addr, Endpoint};
 pub use flow::{Event, Flow, event, verdict};
 pub use layout::Plain;
 pub use lookup::{
-    Arrival, ArrivalKey, Backend, BackendKey, Config, Destination, ListenerKey, PairKey, Service,
+    Arrival, ArrivalKey, Backend, BackendKey, Config, Destination, Excess, ListenerKey, PairKey, Service,
     SocketState, Workload, arrival, destination, listener, pair, service, workload,
 };
 pub use stat::{STATS, Stat};

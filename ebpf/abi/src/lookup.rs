@@ -180,6 +180,20 @@ pub struct SocketState {
     pub verdict: u32,
     /// Non-zero once the connection was established.
     pub established: u32,
+    /// What the kernel's byte counters hold besides the application's bytes.
+    pub excess: Excess,
+}
+
+/// SYN and FIN count as a byte each in the kernel's counters: how many of them do by now.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Excess {
+    /// Bytes received when the peer had acknowledged our FIN.
+    pub received_by_fin: u64,
+    /// Among the acknowledged bytes.
+    pub sent: u32,
+    /// Among the received bytes.
+    pub received: u32,
 }
 
 /// Roles of a listener.

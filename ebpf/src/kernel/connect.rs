@@ -74,6 +74,8 @@ fn from_elsewhere(socket: *mut bpf_sock, cookie: u64, to: &Endpoint) -> i32 {
     {
         let arrival = Arrival { source: cookie, original: *to, kind: arrival::NODE, ..Arrival::default() };
         remember(socket, SocketState { arrival, destination: known.cookie, ..SocketState::default() });
+    } else {
+        forget(socket);
     }
     PASS
 }
@@ -85,6 +87,8 @@ fn from_agent(socket: *mut bpf_sock, cookie: u64, to: Endpoint) -> i32 {
     if unsafe { (*socket).mark } == DELIVERY_MARK {
         let arrival = Arrival { source: cookie, original: to, kind: arrival::DELIVERY, ..Arrival::default() };
         remember(socket, SocketState { arrival, destination: cookie, ..SocketState::default() });
+    } else {
+        forget(socket);
     }
     PASS
 }
@@ -174,7 +178,7 @@ fn deny(ctx: &SockAddrContext, cookie: u64, to: Endpoint, way: &Route) -> i32 {
 fn opened(arrival: Arrival, destination: u64, verdict: u32) -> SocketState {
     // SAFETY: the helper takes nothing and cannot fail.
     let opened_ns = unsafe { bpf_ktime_get_ns() };
-    SocketState { arrival, destination, opened_ns, updated_ns: 0, verdict, established: 0 }
+    SocketState { arrival, destination, opened_ns, verdict, ..SocketState::default() }
 }
 
 #[inline(always)]
@@ -185,6 +189,13 @@ fn remember(socket: *mut bpf_sock, state: SocketState) -> bool {
         maps::count(Stat::RecordsLost);
     }
     kept
+}
+
+/// A socket whose earlier `connect` failed before anything was sent may still carry what that one was about.
+#[inline(always)]
+fn forget(socket: *mut bpf_sock) {
+    // SAFETY: `connect` has found the context's socket not to be null.
+    unsafe { maps::clear_state(socket.cast()) };
 }
 
 /// Makes `connect` fail with `errno`.

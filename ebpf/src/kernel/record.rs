@@ -37,6 +37,7 @@ pub fn established(ctx: &SockOpsContext, state: &mut SocketState) {
         return;
     }
     state.established = 1;
+    weft_ebpf::established(&mut state.excess);
     let flow = measure(ctx, state);
     keep(&flow, state);
     tell(flow, event::OPEN);
@@ -51,6 +52,14 @@ pub fn progress(ctx: &SockOpsContext, state: &mut SocketState) {
         let flow = measure(ctx, state);
         keep(&flow, state);
     }
+}
+
+/// The connection moved to another state of TCP.
+#[inline(always)]
+pub fn moved(ctx: &SockOpsContext, state: &mut SocketState, from: u32, to: u32) {
+    // SAFETY: a field that every sock_ops program may read.
+    let received = unsafe { (*ctx.ops).bytes_received };
+    weft_ebpf::moved(&mut state.excess, from, to, received);
 }
 
 /// The connection is over, or never came to be.
@@ -120,8 +129,8 @@ fn measure(ctx: &SockOpsContext, state: &SocketState) -> Flow {
             destination: if state.verdict == verdict::DIRECT { state.destination } else { 0 },
             opened_ns: state.opened_ns,
             updated_ns: bpf_ktime_get_ns(),
-            bytes_sent: (*ops).bytes_acked,
-            bytes_received: (*ops).bytes_received,
+            bytes_sent: (*ops).bytes_acked.saturating_sub(u64::from(state.excess.sent)),
+            bytes_received: (*ops).bytes_received.saturating_sub(u64::from(state.excess.received)),
             client: client(ctx),
             original: state.arrival.original,
             backend: state.arrival.backend,

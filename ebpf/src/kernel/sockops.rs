@@ -45,10 +45,14 @@ pub fn weft_sockops(ctx: SockOpsContext) -> u32 {
         }
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => record::established(&ctx, state),
         BPF_SOCK_OPS_RTT_CB => record::progress(&ctx, state),
-        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == CLOSED => {
-            record::closed(&ctx, state);
-            // SAFETY: the context's socket, not null. The socket may connect again, as another connection.
-            unsafe { maps::clear_state(socket.cast()) };
+        BPF_SOCK_OPS_STATE_CB => {
+            let (from, to) = (ctx.arg(0), ctx.arg(1));
+            record::moved(&ctx, state, from, to);
+            if to == CLOSED {
+                record::closed(&ctx, state);
+                // SAFETY: the context's socket, not null. The socket may connect again, as another connection.
+                unsafe { maps::clear_state(socket.cast()) };
+            }
         }
         _ => {}
     }

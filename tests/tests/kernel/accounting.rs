@@ -1,0 +1,123 @@
+//! What the kernel tells of connections.
+
+use crate::stage::{PATIENCE, REMOTE, Stage, accept, at, policy};
+use anyhow::{Context, Result, ensure};
+use std::{
+    io::{Read, Write},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+use weft_agent::kernel::{Event, EventKind, Flow, Verdict};
+use weft_model::policy::Action;
+use weft_tests::require_kernel;
+
+/// Reads events until `enough` says so.
+fn collect(stage: &Stage, enough: impl Fn(&[Event]) -> bool) -> Result<Vec<Event>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut reader = stage.kernel.events()?;
+        let mut events = Vec::new();
+        let until = Instant::now() + PATIENCE;
+        while !enough(&events) {
+            ensure!(Instant::now() < until, "events missing, there are only {events:#?}");
+            if let Ok(read) = tokio::time::timeout(Duration::from_millis(500), reader.next(&mut events)).await
+            {
+                read?;
+            }
+        }
+        Ok(events)
+    })
+}
+
+#[test]
+fn direct_and_captured_connections_are_accounted_alike() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    let app = stage.db.listen(8080)?;
+    let direct = SocketAddr::new(stage.db.addresses[1], 8080);
+    let captured = at(REMOTE[0], 443);
+    let mut locals = Vec::new();
+    for (to, listener) in [(direct, &app), (captured, &stage.web.outbound)] {
+        let mut client = stage.web.connect(to)?;
+        locals.push(client.local_addr()?);
+        let (mut server, _) = accept(listener)?;
+        client.write_all(&[1; 1000])?;
+        server.read_exact(&mut [0; 1000])?;
+        server.write_all(&[2; 3000])?;
+        client.read_exact(&mut [0; 3000])?;
+        let live = stage.kernel.flows()?.all();
+        let flow = live.iter().find(|f| f.client == Some(locals[locals.len() - 1])).context("not live")?;
+        assert_eq!((flow.original, flow.established), (to, true));
+        // The client's end is closed first, and comes to rest by itself.
+        drop(client);
+        drop(server);
+    }
+    let closed = |events: &[Event]| events.iter().filter(|e| e.kind == EventKind::Close).count() == 2;
+    let events = collect(&stage, closed)?;
+    let of = |kind, to| -> Result<Flow> {
+        let found = events.iter().find(|e| e.kind == kind && e.flow.original == to);
+        Ok(found.with_context(|| format!("no {kind:?} of {to}: {events:#?}"))?.flow)
+    };
+    for (to, verdict, destination) in
+        [(direct, Verdict::Direct, Some(stage.db.cookie)), (captured, Verdict::Agent, None)]
+    {
+        let open = of(EventKind::Open, to)?;
+        assert_eq!((open.verdict, open.source, open.destination), (verdict, stage.web.cookie, destination));
+        ensure!(open.client.is_some_and(|c| locals.contains(&c)), "{open:?}");
+        let close = of(EventKind::Close, to)?;
+        assert_eq!((close.bytes_sent, close.bytes_received), (1000, 3000));
+        ensure!(close.established && close.srtt > Duration::ZERO && close.updated > open.opened, "{close:?}");
+        assert_eq!(close.socket, open.socket);
+    }
+    ensure!(stage.kernel.flows()?.all().is_empty(), "closed connections are not live");
+    assert_eq!((stage.counter("events_lost")?, stage.counter("records_lost")?), (0, 0));
+    Ok(())
+}
+
+#[test]
+fn a_refusal_by_policy_and_one_by_the_peer_are_told() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mut stage = Stage::new()?;
+    let closed = SocketAddr::new(stage.db.addresses[0], 9);
+    ensure!(stage.web.try_connect(closed)?.is_err());
+    stage.apply(vec![policy("none", Action::Allow, &["nobody"], &[])])?;
+    let denied = SocketAddr::new(stage.db.addresses[0], 8080);
+    ensure!(stage.web.try_connect(denied)?.is_err());
+    let events = collect(&stage, |events| events.len() >= 2)?;
+    let [first, second] = events[..] else { anyhow::bail!("{events:#?}") };
+    assert_eq!((first.kind, first.flow.original, first.flow.established), (EventKind::Close, closed, false));
+    assert_eq!((second.kind, second.flow.original), (EventKind::Deny, denied));
+    assert_eq!((second.flow.verdict, second.flow.client), (Verdict::Deny, None));
+    assert_eq!((second.flow.source, second.flow.destination), (stage.web.cookie, Some(stage.db.cookie)));
+    Ok(())
+}
+
+#[test]
+fn figures_of_a_live_connection_are_refreshed() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    let app = stage.db.listen(8080)?;
+    let mut client = stage.web.connect(SocketAddr::new(stage.db.addresses[0], 8080))?;
+    let (mut server, _) = accept(&app)?;
+    let until = Instant::now() + PATIENCE;
+    let mut sent = 0;
+    loop {
+        client.write_all(&[0; 100])?;
+        server.read_exact(&mut [0; 100])?;
+        sent += 100;
+        let live = stage.kernel.flows()?.all();
+        let flow = live.first().context("not live")?;
+        ensure!(flow.bytes_sent <= sent);
+        if flow.bytes_sent > 0 {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "never refreshed: {flow:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,125 @@
+//! Connections that reach an enrolled pod from outside the mesh, from the node, and from the agent itself.
+
+use crate::stage::{PATIENCE, Stage, accept, canonical, nobody, talk};
+use anyhow::{Context, Result};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::net::{SocketAddr, TcpStream};
+use weft_agent::kernel::{ArrivalKind, DELIVERY_MARK};
+use weft_tests::require_kernel;
+
+#[test]
+fn an_unmeshed_client_lands_on_the_agent_with_the_original_addresses() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    let app = stage.db.listen(8080)?;
+    let app_on_15008 = stage.db.listen(15008)?;
+    for address in stage.db.addresses {
+        for (port, listener) in [(8080, &stage.db.inbound), (9, &stage.db.inbound), (15008, &stage.db.hbone)]
+        {
+            let to = SocketAddr::new(address, port);
+            let mut client = stage.other.connect(to)?;
+            let (mut agent, peer) = accept(listener).with_context(|| to.to_string())?;
+            assert_eq!(canonical(agent.local_addr()?), to);
+            assert_eq!(peer, client.local_addr()?);
+            assert_eq!(stage.kernel.arrivals()?.find(stage.db.cookie, peer, to), None);
+            talk(&mut client, &mut agent)?;
+        }
+    }
+    nobody(&app)?;
+    nobody(&app_on_15008)
+}
+
+#[test]
+fn the_agent_s_own_port_is_a_port_like_any_other_from_outside() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    let port = stage.db.outbound.local_addr()?.port();
+    let to = SocketAddr::new(stage.db.addresses[0], port);
+    let _client = stage.other.connect(to)?;
+    let (agent, _) = accept(&stage.db.inbound)?;
+    assert_eq!(canonical(agent.local_addr()?), to);
+    nobody(&stage.db.outbound)
+}
+
+#[test]
+fn a_pod_that_took_the_node_s_address_is_not_taken_for_the_node() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    let app = stage.db.listen(8080)?;
+    let to = SocketAddr::new(stage.db.addresses[0], 8080);
+    stage.other.netns.ip(&["addr add 10.77.0.1/32 dev lo".into()])?;
+    let before = (stage.counter("admitted")?, stage.counter("steered")?);
+    // The answer goes to the node, which has the address, too: the connection cannot come to be.
+    let from: SocketAddr = "10.77.0.1:0".parse()?;
+    stage.other.netns.run(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        socket.bind(&from.into())?;
+        Ok(socket.connect_timeout(&to.into(), std::time::Duration::from_millis(300)).is_err())
+    })?;
+    assert_eq!(stage.counter("admitted")?, before.0);
+    assert!(stage.counter("steered")? > before.1);
+    nobody(&app)
+}
+
+#[test]
+fn the_node_reaches_its_pods_directly() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    let app = stage.db.listen(8080)?;
+    for address in stage.db.addresses {
+        let to = SocketAddr::new(address, 8080);
+        let mut client = stage.node.run(|| Ok(TcpStream::connect_timeout(&to, PATIENCE)?))?;
+        let (mut server, peer) = accept(&app)?;
+        let found = stage.kernel.arrivals()?.find(stage.db.cookie, peer, to).context("no record")?;
+        assert_eq!(found.kind, ArrivalKind::Node);
+        talk(&mut client, &mut server)?;
+    }
+    nobody(&stage.db.inbound)
+}
+
+#[test]
+fn only_a_registered_agent_s_marked_connection_is_a_delivery() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mut stage = Stage::new()?;
+    let app = stage.web.listen(8080)?;
+    let app_elsewhere = stage.db.listen(8080)?;
+    // This process plays the agent; what it opens from now on is the agent's.
+    stage.kernel.register_agent(std::process::id())?;
+    let connect = |to: SocketAddr, mark: u32| {
+        stage.web.netns.run(|| {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_mark(mark)?;
+            socket.connect_timeout(&to.into(), PATIENCE)?;
+            Ok(TcpStream::from(socket))
+        })
+    };
+    for address in stage.web.addresses {
+        let to = SocketAddr::new(address, 8080);
+        let mut client = connect(to, DELIVERY_MARK)?;
+        let (mut server, _) = accept(&app)?;
+        talk(&mut client, &mut server)?;
+        // Without the mark it is a stranger at its own door, and goes to the agent like one.
+        let _client = connect(to, 0)?;
+        accept(&stage.web.inbound)?;
+    }
+    // An HBONE dial to another pod on the node is no delivery, whatever its mark.
+    for mark in [0, DELIVERY_MARK] {
+        let _client = connect(SocketAddr::new(stage.db.addresses[0], 15008), mark)?;
+        accept(&stage.db.hbone)?;
+        let _client = connect(SocketAddr::new(stage.db.addresses[0], 8080), mark)?;
+        accept(&stage.db.inbound)?;
+    }
+    nobody(&app_elsewhere)?;
+    stage.kernel.unregister_agent(std::process::id())?;
+    Ok(())
+}

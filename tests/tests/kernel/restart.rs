@@ -1,0 +1,100 @@
+//! What survives the agent: pins, attachments, connections.
+
+use crate::stage::{REMOTE, Stage, accept, at, enrol, policy, talk};
+use anyhow::{Context, Result, ensure};
+use std::net::SocketAddr;
+use weft_agent::kernel::{EnrolmentFlags, Kernel};
+use weft_model::policy::Action;
+use weft_tests::require_kernel;
+
+#[test]
+fn a_new_agent_finds_everything_as_it_was() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mut stage = Stage::new()?;
+    stage.apply(vec![policy("web-only", Action::Allow, &["web"], &[])])?;
+    let app = stage.db.listen(8080)?;
+    let to = SocketAddr::new(stage.db.addresses[0], 8080);
+    let mut before = stage.web.connect(to)?;
+    let (mut served, _) = accept(&app)?;
+    let programs = stage.kernel.stats()?.programs;
+    stage.reload()?;
+    talk(&mut before, &mut served)?;
+    // Before the new agent did anything, and after.
+    for step in 0..2 {
+        let mut client = stage.web.connect(to)?;
+        talk(&mut client, &mut accept(&app)?.0)?;
+        let refused = stage.db.try_connect(SocketAddr::new(stage.web.addresses[0], 8080))?;
+        assert_eq!(refused.err().context("connected")?.raw_os_error(), Some(libc::EACCES));
+        stage.web.connect(at(REMOTE[0], 443))?;
+        accept(&stage.web.outbound)?;
+        let mut enrolled = [stage.web.cookie, stage.db.cookie];
+        enrolled.sort_unstable();
+        assert_eq!(stage.kernel.enrolled()?, enrolled);
+        if step == 0 {
+            assert_eq!(stage.reconcile()?, 0, "the maps say already what they should");
+            stage.enrol(EnrolmentFlags::default())?;
+            stage.kernel.attach()?;
+            assert_eq!(stage.kernel.stats()?.programs, programs, "the same programs stay attached");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn programs_that_do_not_fit_are_replaced_in_place() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mut stage = Stage::new()?;
+    let programs = stage.kernel.stats()?.programs;
+    let app = stage.db.listen(8080)?;
+    let to = SocketAddr::new(stage.db.addresses[0], 8080);
+    // An agent that finds one attachment missing trusts none of them.
+    std::fs::remove_file(stage.config.pin_dir.join("links/weft_getpeername4"))?;
+    stage.reload()?;
+    stage.enrol(EnrolmentFlags::default())?;
+    stage.kernel.attach()?;
+    let replaced = stage.kernel.stats()?.programs;
+    assert_eq!(replaced.len(), programs.len());
+    ensure!(replaced.iter().all(|p| programs.iter().all(|old| old.id != p.id)), "{replaced:?}");
+    let mut client = stage.web.connect(to)?;
+    talk(&mut client, &mut accept(&app)?.0)?;
+    stage.web.connect(at(REMOTE[1], 443))?;
+    accept(&stage.web.outbound)?;
+    Ok(())
+}
+
+#[test]
+fn a_pod_that_leaves_is_its_own_again() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mut stage = Stage::new()?;
+    let app = stage.db.listen(8080)?;
+    let to = SocketAddr::new(stage.db.addresses[0], 8080);
+    stage.kernel.leave(stage.db.cookie)?;
+    stage.kernel.leave(stage.db.cookie)?;
+    let mut client = stage.other.connect(to)?;
+    talk(&mut client, &mut accept(&app)?.0)?;
+    assert_eq!(stage.kernel.enrolled()?, [stage.web.cookie]);
+    enrol(&mut stage.kernel, &stage.db, EnrolmentFlags::default())?;
+    let _client = stage.other.connect(to)?;
+    accept(&stage.db.inbound)?;
+    Ok(())
+}
+
+#[test]
+fn detaching_leaves_nothing_behind() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    let app = stage.db.listen(8080)?;
+    let pins = stage.config.pin_dir.clone();
+    Kernel::detach_all(&pins)?;
+    ensure!(!pins.exists());
+    let mut client = stage.other.connect(SocketAddr::new(stage.db.addresses[1], 8080))?;
+    talk(&mut client, &mut accept(&app)?.0)
+}
