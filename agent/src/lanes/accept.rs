@@ -76,6 +76,10 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
                     reset(tcp);
                     continue;
                 };
+                if role != Role::Hbone {
+                    // Should this process die now, its peer must see a reset and not a clean end.
+                    let _ = tcp.set_zero_linger();
+                }
                 let (client, local) = (canonical(client), canonical(local));
                 let accepted =
                     Accepted { pod: pod.clone(), tcp, client, local, permit, drain: drain.clone() };

@@ -40,4 +40,7 @@ pub(super) trait Endpoint {
 
     /// Makes the peer see a reset.
     fn cut(&mut self, why: Cut);
+
+    /// Both directions have ended in peace: nothing is cut any more.
+    fn settle(&mut self);
 }

@@ -106,7 +106,11 @@ pub(super) async fn relay<L: Endpoint, R: Endpoint>(
     })
     .await;
     let why = match end {
-        RelayEnd::Finished => return end,
+        RelayEnd::Finished => {
+            left.settle();
+            right.settle();
+            return end;
+        }
         RelayEnd::Broken(..) => Cut::OtherSideBroke,
         RelayEnd::Closed => Cut::Closed,
     };

@@ -42,4 +42,6 @@ impl Endpoint for Stream {
             Cut::Closed => h2::Reason::CANCEL,
         });
     }
+
+    fn settle(&mut self) {}
 }

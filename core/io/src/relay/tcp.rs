@@ -23,7 +23,10 @@ pub(super) struct Tcp {
 }
 
 impl Tcp {
+    /// From here on the socket ends in a reset, also when this process is killed, unless both directions end in peace.
     pub(super) fn new(socket: TcpStream) -> Self {
+        // Where it fails the socket is already gone.
+        let _ = socket.set_zero_linger();
         Self { socket: Rc::new(socket), error: None }
     }
 }
@@ -83,8 +86,10 @@ impl Endpoint for Tcp {
         })
     }
 
-    fn cut(&mut self, _why: Cut) {
-        // Closing with a linger time of zero sends RST; where that fails the socket is already gone.
-        let _ = self.socket.set_zero_linger();
+    fn cut(&mut self, _why: Cut) {}
+
+    fn settle(&mut self) {
+        // What was written last may still be on its way, and must not be taken back.
+        let _ = SockRef::from(&*self.socket).set_linger(None);
     }
 }
