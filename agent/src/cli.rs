@@ -109,3 +109,6 @@ async fn flows(
     }
     output.list(&flows, out)
 }
+
+#[cfg(test)]
+mod tests;

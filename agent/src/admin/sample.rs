@@ -19,9 +19,9 @@ use weft_model::{
     workload::{Health, PortMapping, Tunnel},
 };
 
-/// The instant at which the sample agent started: 2026-01-01T00:00:00Z.
-pub fn started() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600)
+/// A time that lies this far back, with room for a slow test before what is printed of it changes.
+fn ago(seconds: u64) -> SystemTime {
+    SystemTime::now() - Duration::from_secs(seconds)
 }
 
 type Filter = reload::Layer<EnvFilter, Registry>;
@@ -55,8 +55,8 @@ impl AgentView for View {
         vec![
             CertStatus {
                 serial: Some("2a:0f".to_owned()),
-                not_before: Some(started()),
-                not_after: Some(started() + Duration::from_secs(86_400)),
+                not_before: Some(ago(3_600)),
+                not_after: Some(SystemTime::now() + Duration::from_secs(12 * 3_600 + 30 * 60 + 50)),
                 ..status("web", CertState::Valid)
             },
             CertStatus {
@@ -70,7 +70,7 @@ impl AgentView for View {
         proto::Control {
             address: "https://control:15012".to_owned(),
             connected: true,
-            since: "2026-01-01T00:00:01.000Z".to_owned(),
+            since: super::convert::time(ago(3_670)),
             ..proto::Control::default()
         }
     }
@@ -152,7 +152,7 @@ pub fn sample() -> Sample {
     let (filter, log) = LogHandle::new("info").unwrap();
     let admin = Admin {
         node: "node-1".to_owned(),
-        started: started(),
+        started: ago(90_061),
         snapshots,
         telemetry,
         log,
@@ -225,7 +225,7 @@ fn connections(snapshots: &SnapshotStore, telemetry: &Arc<Telemetry>) -> Vec<Rec
         }
         f
     };
-    let old = Instant::now().checked_sub(Duration::from_secs(3_700)).unwrap();
+    let old = Instant::now().checked_sub(Duration::from_secs(3_670)).unwrap();
     let mut tunnelled =
         facts(Path::Tunnel, Direction::Outbound, "web-0", "10.0.1.1:40000", "db-0", "10.0.2.1:5432");
     tunnelled.service = snapshot.services().next().cloned();

@@ -1,6 +1,6 @@
 //! A decision, told step by step.
 
-use crate::admin::convert::{certificate::state, policy::action};
+use crate::admin::convert::{certificate::state, connection, policy::action};
 use std::net::SocketAddr;
 use weft_io::tls::CertStatus;
 use weft_model::{
@@ -22,9 +22,8 @@ pub fn path(way: &Way) -> &'static str {
 /// The outcome in one word.
 pub fn verdict(e: &Explanation) -> &'static str {
     match (&e.way, &e.verdict) {
-        (Way::Refused(_), _) => "denied",
-        (_, Some(v)) if v.is_allowed() => "allowed",
-        (_, Some(_)) => "denied",
+        (Way::Refused(reason), _) => connection::verdict(Some(*reason)),
+        (_, Some(v)) => connection::verdict(v.refused),
         (_, None) => "unknown",
     }
 }
@@ -60,7 +59,7 @@ pub fn steps(
         steps.extend(refusal(e));
         return steps;
     }
-    if let Some(w) = &e.destination {
+    if let (Some(_), Some(w)) = (&e.service, &e.destination) {
         steps.push(format!("this time it goes to {}/{} at {}", w.namespace, w.name, e.at));
     }
     steps.push(way(source, e));
@@ -77,13 +76,15 @@ pub fn steps(
 }
 
 fn target(to: &str, address: SocketAddr, e: &Explanation) -> String {
+    let address = address.to_string();
+    let named = if to == address { address } else { format!("{to} is {address}") };
     match (&e.service, &e.destination) {
         (Some(s), _) => {
             let (ready, all) = (s.endpoints.pickable().len(), s.endpoints.all().len());
-            format!("{to} is {address}, service {}, {ready} of {all} endpoints ready", s.service.key)
+            format!("{named}: service {}, {ready} of {all} endpoints ready", s.service.key)
         }
-        (None, Some(_)) => format!("{to} is {address}, a workload's own address"),
-        (None, None) => format!("{to} is {address}, which the mesh does not know"),
+        (None, Some(w)) => format!("{named}: the own address of {}/{}", w.namespace, w.name),
+        (None, None) => format!("{named}: the mesh does not know it"),
     }
 }
 

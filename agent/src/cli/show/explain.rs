@@ -14,9 +14,13 @@ impl Show for Explanation {
             (verdict, "") => verdict.to_owned(),
             (verdict, reason) => format!("{verdict} ({reason})"),
         };
+        let to = match self.to == self.to_address {
+            true => self.to.clone(),
+            false => format!("{} ({})", self.to, self.to_address),
+        };
         let mut rows = vec![
             ("From", peer(&self.from)),
-            ("To", format!("{} ({})", self.to, self.to_address)),
+            ("To", to),
             ("Reaches", peer(&self.destination)),
             ("Path", self.path.clone()),
             ("Verdict", verdict),

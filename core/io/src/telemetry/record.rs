@@ -52,7 +52,7 @@ pub enum Path {
     Tunnel,
     /// Through this proxy as plain TCP, to or from a peer that the mesh knows.
     Plain,
-    /// Through this proxy as plain TCP, to or from somewhere that the mesh does not know.
+    /// As plain TCP, to or from somewhere that the mesh does not know: through this proxy, or past it by the kernel.
     Passthrough,
 }
 
