@@ -7,5 +7,8 @@ pub mod relay;
 pub mod telemetry;
 pub mod tls;
 
+mod buffer;
+mod socket;
+
 #[cfg(test)]
 mod testing;

@@ -2,7 +2,6 @@
 //!
 //! A half-close stays one, a reset arrives as a reset, and nothing is buffered beyond one chunk a direction.
 
-mod chunk;
 mod endpoint;
 mod pump;
 mod stream;

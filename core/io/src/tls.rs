@@ -10,10 +10,16 @@ pub mod spiffe;
 pub mod verify;
 pub mod workload_cert;
 
+mod record;
+mod session;
+mod stream;
+
 pub use ca::{CaClient, CaError};
-pub use handshake::{Secured, TlsError, TlsIo};
+pub use handshake::{Secured, TlsError};
+pub use record::BadRecord;
 pub use rotate::{CertError, CertManager, CertOptions, CertState, CertStatus};
 pub use spiffe::SpiffeError;
+pub use stream::TlsIo;
 pub use workload_cert::{BadCertificate, WorkloadCert};
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::{
     settings::Settings,
     stream::{Held, Stream},
 };
-use crate::tls::{WorkloadCert, handshake};
+use crate::tls::{TlsIo, WorkloadCert, handshake};
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header::FORWARDED};
@@ -77,7 +77,7 @@ pub(super) struct Sender {
 
 /// Carries a connection's bytes for as long as it is polled.
 pub(super) struct Driver {
-    connection: Connection<handshake::TlsIo, Bytes>,
+    connection: Connection<TlsIo, Bytes>,
     keepalive: Keepalive,
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     lifecycle::drain::Watcher,
-    tls::{TlsError, handshake},
+    tls::{TlsError, TlsIo, handshake},
 };
 use bytes::Bytes;
 use h2::{
@@ -147,7 +147,7 @@ async fn begin(
     tcp: TcpStream,
     config: Arc<ServerConfig>,
     settings: &Settings,
-) -> Result<(Connection<handshake::TlsIo, Bytes>, Identity), ServeError> {
+) -> Result<(Connection<TlsIo, Bytes>, Identity), ServeError> {
     let secured = handshake::accept(tcp, config).await?;
     let connection = Builder::new()
         .initial_window_size(settings.stream_window)

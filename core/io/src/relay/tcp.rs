@@ -1,9 +1,7 @@
 //! A TCP connection as a side of a relay.
 
-use super::{
-    chunk,
-    endpoint::{Broken, Cut, Endpoint},
-};
+use super::endpoint::{Broken, Cut, Endpoint};
+use crate::{buffer, socket};
 use bytes::{Buf, Bytes};
 use socket2::SockRef;
 use std::{
@@ -43,29 +41,24 @@ fn broken(error: &io::Error) -> Broken {
 
 impl Endpoint for Tcp {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
-        loop {
-            ready!(self.socket.poll_read_ready(cx)).map_err(|e| broken(&e))?;
-            match chunk::read_with(|buffer| self.socket.try_read(buffer)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome.map_err(|e| broken(&e))),
-            }
+        ready!(self.socket.poll_read_ready(cx)).map_err(|e| broken(&e))?;
+        let read = buffer::read_with(|buffer| match socket::poll_read(&self.socket, cx, buffer) {
+            Poll::Ready(read) => read.map(Some),
+            Poll::Pending => Ok(None),
+        });
+        match read {
+            Ok(None) => Poll::Pending,
+            Ok(Some(data)) => Poll::Ready(Ok(data)),
+            Err(error) => Poll::Ready(Err(broken(&error))),
         }
     }
 
     fn release(&mut self, _bytes: usize) {}
 
     fn poll_write(&mut self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<Result<usize, Broken>> {
-        loop {
-            ready!(self.socket.poll_write_ready(cx)).map_err(|e| broken(&e))?;
-            match self.socket.try_write(data) {
-                Ok(written) => {
-                    data.advance(written);
-                    return Poll::Ready(Ok(written));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(broken(&error))),
-            }
-        }
+        let written = ready!(socket::poll_write(&self.socket, cx, data)).map_err(|e| broken(&e))?;
+        data.advance(written);
+        Poll::Ready(Ok(written))
     }
 
     fn finish(&mut self) -> Result<(), Broken> {

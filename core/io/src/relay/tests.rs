@@ -74,7 +74,7 @@ async fn path() -> Path {
                     never().await;
                 }
             };
-            let end = tunnel(from_app, stream, &counters, closed).await;
+            let end = tunnel(from_app, stream, &*counters, closed).await;
             drop(pool);
             end
         }

@@ -55,6 +55,7 @@ pub(super) fn client(
         .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_sni = false;
+    config.enable_secret_extraction = true;
     config.resumption = Resumption::in_memory_sessions(CLIENT_SESSIONS);
     Ok(config)
 }
@@ -75,6 +76,7 @@ pub(super) fn server(
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     config.alpn_protocols = vec![ALPN.to_vec()];
+    config.enable_secret_extraction = true;
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(config)
 }

@@ -9,13 +9,18 @@ use rustls::{
     sign::CertifiedKey,
 };
 use std::{
+    io::Write,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, SystemTime},
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use weft_model::{Identity, Name};
 
 type Outcome = (Result<Secured, TlsError>, Result<Secured, TlsError>);
@@ -59,15 +64,75 @@ fn both_sides_learn_who_the_other_is_and_the_second_time_resume() {
 fn the_hybrid_key_exchange_and_aes_gcm_are_chosen() {
     on_worker(async {
         let ca = TestCa::new();
-        let (client, _server) =
-            meet(&ca.cert(&identity("web")), &ca.cert(&identity("db")), &identity("db")).await;
-        let client = client.unwrap();
-        let state = client.io.get_ref().1;
-        assert_eq!(state.negotiated_key_exchange_group().unwrap().name(), rustls::NamedGroup::X25519MLKEM768);
-        assert_eq!(
-            state.negotiated_cipher_suite().unwrap().suite(),
-            rustls::CipherSuite::TLS13_AES_256_GCM_SHA384
-        );
+        let (client, _server) = meet_rustls(&ca.cert(&identity("web")), &ca.cert(&identity("db"))).await;
+        let state = client.get_ref().1;
+        let group = state.negotiated_key_exchange_group().unwrap().name();
+        assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+        let suite = state.negotiated_cipher_suite().unwrap().suite();
+        assert_eq!(suite, rustls::CipherSuite::TLS13_AES_256_GCM_SHA384);
+    });
+}
+
+/// A client that is rustls alone meets a server that is ours.
+async fn meet_rustls(web: &WorkloadCert, db: &WorkloadCert) -> (TlsStream<TcpStream>, TlsIo) {
+    let config = web.client_config(&[identity("db")].into()).unwrap();
+    let (near, far) = tcp_pair().await;
+    let name = near.peer_addr().unwrap().ip().into();
+    let connector = TlsConnector::from(config);
+    let (client, server) =
+        tokio::join!(connector.connect(name, near), handshake::accept(far, db.server_config()));
+    (client.unwrap(), server.unwrap().io)
+}
+
+#[test]
+fn our_records_and_those_of_rustls_are_the_same_also_under_new_keys() {
+    on_worker(async {
+        let ca = TestCa::new();
+        let (client, server) = meet_rustls(&ca.cert(&identity("web")), &ca.cert(&identity("db"))).await;
+        let (mut client, mut server) = (client, server);
+        let (mut sent, mut heard) = (Vec::new(), vec![0; 1 << 20]);
+        for round in 0..4_u8 {
+            sent.clear();
+            sent.extend((0..1 << 20).map(|n: u32| n.to_le_bytes()[1] ^ round));
+            tokio::try_join!(server.write_all(&sent), client.read_exact(&mut heard)).unwrap();
+            assert!(heard == sent);
+            let say = async {
+                client.write_all(&sent).await?;
+                client.flush().await
+            };
+            tokio::try_join!(say, server.read_exact(&mut heard)).unwrap();
+            assert!(heard == sent);
+            // Ours answers with a new key of its own before it says anything more.
+            client.get_mut().1.refresh_traffic_keys().unwrap();
+        }
+        client.shutdown().await.unwrap();
+        assert_eq!(server.read(&mut heard).await.unwrap(), 0);
+        server.shutdown().await.unwrap();
+        assert_eq!(client.read(&mut heard).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn an_end_without_a_close_is_an_error_and_so_is_a_changed_byte() {
+    on_worker(async {
+        let ca = TestCa::new();
+        let (web, db) = (ca.cert(&identity("web")), ca.cert(&identity("db")));
+        let (client, mut server) = meet_rustls(&web, &db).await;
+        let (mut tcp, _) = client.into_inner();
+        tcp.shutdown().await.unwrap();
+        let error = server.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+
+        let (client, mut server) = meet_rustls(&web, &db).await;
+        let (mut tcp, mut session) = client.into_inner();
+        session.writer().write_all(b"pay 1").unwrap();
+        let mut record = Vec::new();
+        session.write_tls(&mut record).unwrap();
+        *record.last_mut().unwrap() ^= 1;
+        tcp.write_all(&record).await.unwrap();
+        let error = server.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains("does not decrypt"), "{error}");
     });
 }
 
