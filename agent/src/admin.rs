@@ -5,12 +5,14 @@ mod convert;
 mod dump;
 mod explain;
 mod flows;
+mod gauges;
 mod grpc;
 pub mod http;
 pub mod proto;
 mod socket;
 
 pub use convert::{bpf::bpf, control::control};
+pub use gauges::gauges;
 pub use socket::{SocketError, serve};
 
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};

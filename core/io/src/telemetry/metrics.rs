@@ -61,9 +61,9 @@ pub struct Metrics {
     pub kernel_map_entries: Family<Label, Gauge>,
     /// The most entries a kernel map takes, by `map`.
     pub kernel_map_capacity: Family<Label, Gauge>,
-    /// What the kernel programs could not record, by `map`.
+    /// What the kernel programs could not record, by `what`.
     pub kernel_drops: Family<Label, Counter>,
-    /// Flow events lost, by `stage` (`kernel`: the ring buffer was full; `stream`: a watcher was slow).
+    /// Flow events lost, by `stage` (`stream`: a watcher was slow).
     pub flow_events_dropped: Family<Label, Counter>,
     /// Access log lines lost because the writer was behind.
     pub access_log_dropped: Counter,

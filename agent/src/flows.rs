@@ -1,0 +1,148 @@
+//! What the kernel joins without a proxy, told like every other connection: the kernel's events become records.
+//!
+//! A direct connection has both its ends on this node, and no proxy at either. It is recorded from both sides, so that
+//! metrics and logs look as if a proxy had stood at each. What the agent carries itself is recorded by the lanes.
+
+mod facts;
+
+use crate::kernel::{Event, EventKind, Events, Flow, Flows, Verdict};
+use arc_swap::ArcSwap;
+use facts::{Seen, told};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use weft_io::telemetry::{Record, Worker};
+use weft_model::{Reason, SnapshotStore, WorkloadUid};
+
+/// The workloads of this node by the cookie of their network namespace. The one who enrols pods keeps it.
+pub type LocalPods = Arc<ArcSwap<FxHashMap<u64, WorkloadUid>>>;
+
+/// How often the figures of live connections are read.
+const REFRESH: Duration = Duration::from_secs(2);
+
+/// Live connections that are followed; those beyond it are recorded when they end. Twice what the kernel's table holds,
+/// since a connection may fall out of the table while it lives.
+const MAX_OPEN: usize = 32_768;
+
+/// Turns the kernel's flows into records.
+pub struct KernelFlows {
+    worker: Worker,
+    store: Arc<SnapshotStore>,
+    pods: LocalPods,
+    open: FxHashMap<u64, Followed>,
+}
+
+/// A connection that lives: one record for each side that is told.
+struct Followed {
+    records: Vec<Record>,
+    /// It was in the kernel's table when that was last read.
+    listed: bool,
+}
+
+impl KernelFlows {
+    /// Records with `worker`, naming workloads by `store` and `pods`.
+    pub fn new(worker: Worker, store: Arc<SnapshotStore>, pods: LocalPods) -> Self {
+        Self { worker, store, pods, open: FxHashMap::default() }
+    }
+
+    /// Follows the kernel until the future is dropped.
+    pub async fn run(mut self, mut events: Events, flows: Flows) -> std::io::Result<()> {
+        let mut batch = Vec::new();
+        let mut refresh = tokio::time::interval(REFRESH);
+        refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                read = events.next(&mut batch) => read?,
+                _ = refresh.tick() => self.refresh(&flows.all()),
+            }
+            batch.drain(..).for_each(|event| self.take(&event));
+        }
+    }
+
+    /// Records one event.
+    pub fn take(&mut self, event: &Event) {
+        let flow = &event.flow;
+        match event.kind {
+            EventKind::Open => self.follow(flow),
+            EventKind::Deny => {
+                self.begin(flow).into_iter().for_each(|r| r.finish(Reason::PolicyDenied));
+            }
+            EventKind::Close => {
+                let followed = self.open.remove(&flow.socket);
+                let records = followed.map_or_else(|| self.begin(flow), |f| f.records);
+                for record in records {
+                    measure(&record, flow);
+                    if flow.established {
+                        record.open();
+                        record.finish(Reason::Ok);
+                    } else {
+                        record.finish(Reason::ConnectFailed);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the figures of every live connection. Those that nobody told of (they began before this process) are
+    /// followed from here on; those that are gone from the table twice have ended unseen.
+    pub fn refresh(&mut self, live: &[Flow]) {
+        let mut listed = FxHashSet::default();
+        for flow in live.iter().filter(|f| f.established) {
+            listed.insert(flow.socket);
+            match self.open.get(&flow.socket) {
+                Some(followed) => followed.records.iter().for_each(|r| measure(r, flow)),
+                None => self.follow(flow),
+            }
+        }
+        self.open.retain(|socket, followed| {
+            let was_listed = std::mem::replace(&mut followed.listed, listed.contains(socket));
+            let stays = followed.listed || was_listed;
+            if !stays {
+                followed.records.drain(..).for_each(|r| r.finish(Reason::Ok));
+            }
+            stays
+        });
+    }
+
+    fn follow(&mut self, flow: &Flow) {
+        if self.open.len() >= MAX_OPEN || self.open.contains_key(&flow.socket) {
+            return;
+        }
+        let records = self.begin(flow);
+        if records.is_empty() {
+            return;
+        }
+        for record in &records {
+            measure(record, flow);
+            record.open();
+        }
+        self.open.insert(flow.socket, Followed { records, listed: true });
+    }
+
+    /// The records of `flow`, none where it is not for this reader to tell.
+    fn begin(&self, flow: &Flow) -> Vec<Record> {
+        if matches!(flow.verdict, Verdict::Agent | Verdict::Own) {
+            return Vec::new();
+        }
+        let snapshot = self.store.load();
+        let pods = self.pods.load();
+        let workload = |cookie: u64| snapshot.workload(pods.get(&cookie)?).cloned();
+        let seen = Seen { source: workload(flow.source), destination: flow.destination.and_then(workload) };
+        let age = flow.updated.saturating_sub(flow.opened);
+        let now = Instant::now();
+        let started = now.checked_sub(age).unwrap_or(now);
+        told(&snapshot, flow, seen).into_iter().map(|f| self.worker.record_since(f, started)).collect()
+    }
+}
+
+/// Writes what the kernel measured at the client's socket.
+fn measure(record: &Record, flow: &Flow) {
+    let counters = record.counters();
+    counters.set_totals(flow.bytes_sent, flow.bytes_received);
+    counters.set_tcp(flow.srtt.as_micros().try_into().unwrap_or(u32::MAX), flow.retransmits);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! What is known of a connection that only the kernel saw.
+
+use crate::kernel::{Flow, Verdict};
+use std::{net::SocketAddr, sync::Arc};
+use weft_io::telemetry::{Direction, Facts, Path};
+use weft_model::{NetworkAddress, PolicyKey, Snapshot, Workload, decide, policy::Connection};
+
+/// The workloads at both ends, where they are known.
+pub struct Seen {
+    /// The client's.
+    pub source: Option<Arc<Workload>>,
+    /// The server's, when it was reached (or refused) on this node.
+    pub destination: Option<Arc<Workload>>,
+}
+
+/// The facts of `flow` from each side that is told: both, or only the client's where the server is not on this node.
+pub fn told(snapshot: &Snapshot, flow: &Flow, seen: Seen) -> Vec<Facts> {
+    let Some(source) = &seen.source else { return Vec::new() };
+    let local = matches!(flow.verdict, Verdict::Direct | Verdict::Deny);
+    // A pod that talks to itself over the loopback is nobody's business.
+    if !local && flow.original.ip().is_loopback() {
+        return Vec::new();
+    }
+    let at = flow.backend.unwrap_or(flow.original);
+    let mut facts = Facts::new(Direction::Outbound, client(flow, source, at), at);
+    let original = NetworkAddress::new(source.network.clone(), flow.original.ip());
+    facts.service = snapshot.service_at(&original).cloned();
+    if local {
+        facts.path = Path::Direct;
+        facts.source_identity = Some(source.identity());
+        facts.destination_identity = seen.destination.as_ref().map(|w| w.identity());
+        facts.policy = seen.destination.as_ref().and_then(|w| decided(snapshot, source, w, &facts));
+    }
+    facts.source = seen.source;
+    facts.destination = seen.destination;
+    match local {
+        true => vec![facts.clone(), Facts { direction: Direction::Inbound, ..facts }],
+        false => vec![facts],
+    }
+}
+
+/// The client's address. A connection that was refused before it had a port has that of its pod.
+fn client(flow: &Flow, source: &Workload, at: SocketAddr) -> SocketAddr {
+    let own = || source.addresses.iter().find(|ip| ip.is_ipv4() == at.is_ipv4());
+    flow.client.unwrap_or_else(|| SocketAddr::new(own().copied().unwrap_or(at.ip()), 0))
+}
+
+/// The policy that allowed or refused it: the kernel knows only the answer.
+fn decided(snapshot: &Snapshot, source: &Workload, to: &Workload, facts: &Facts) -> Option<PolicyKey> {
+    let identity = source.identity();
+    let connection = Connection {
+        identity: Some(&identity),
+        source_ip: facts.source_addr.ip(),
+        destination_ip: facts.destination_addr.ip(),
+        destination_port: facts.destination_addr.port(),
+    };
+    decide::inbound(snapshot, to, &connection).policy
+}

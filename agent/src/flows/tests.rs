@@ -1,0 +1,180 @@
+use super::*;
+use weft_io::telemetry::{AccessLog, Config, Direction, Path, Telemetry};
+use weft_model::{
+    Delta, NetworkAddress, Policy, Service, Workload,
+    policy::{Action, PolicyScope, Rule},
+};
+
+/// web (cookie 1) and db (cookie 2) on one node, db behind a service.
+struct World {
+    flows: KernelFlows,
+    telemetry: Arc<Telemetry>,
+}
+
+impl World {
+    fn new() -> Self {
+        let store = Arc::new(SnapshotStore::default());
+        let mut service = Service::new("shop", "db", "db.shop.svc.cluster.local");
+        service.addresses = vec![NetworkAddress::new("".into(), "10.96.0.1".parse().unwrap())];
+        let deny = Policy {
+            key: "shop/no-one".parse().unwrap(),
+            scope: PolicyScope::Selector,
+            action: Action::Deny,
+            dry_run: false,
+            rules: vec![Rule::default()],
+        };
+        let mut db = pod("db", "10.0.0.2");
+        db.policies = vec![deny.key.clone()];
+        store.apply(vec![
+            Delta::Policy(deny),
+            Delta::Service(service),
+            Delta::Workload(Box::new(pod("web", "10.0.0.1"))),
+            Delta::Workload(Box::new(db)),
+        ]);
+        let pods: [(u64, WorkloadUid); 2] = [(1, "k//Pod/shop/web".into()), (2, "k//Pod/shop/db".into())];
+        let telemetry = Telemetry::new(&Config::default(), AccessLog::off());
+        let pods: LocalPods = Arc::new(ArcSwap::from_pointee(pods.into_iter().collect()));
+        Self { flows: KernelFlows::new(telemetry.worker(9), store, pods), telemetry }
+    }
+
+    fn take(&mut self, kind: EventKind, flow: Flow) {
+        self.flows.take(&Event { kind, flow });
+    }
+
+    fn live(&self) -> usize {
+        self.telemetry.connections.len()
+    }
+}
+
+fn pod(name: &str, ip: &str) -> Workload {
+    let mut w = Workload::new(format!("k//Pod/shop/{name}"), "shop", name, name);
+    w.addresses = vec![ip.parse().unwrap()];
+    w
+}
+
+fn direct() -> Flow {
+    Flow {
+        socket: 77,
+        source: 1,
+        destination: Some(2),
+        client: Some("10.0.0.1:4000".parse().unwrap()),
+        original: "10.96.0.1:80".parse().unwrap(),
+        backend: Some("10.0.0.2:5432".parse().unwrap()),
+        verdict: Verdict::Direct,
+        established: true,
+        opened: Duration::from_secs(10),
+        updated: Duration::from_secs(13),
+        bytes_sent: 100,
+        bytes_received: 200,
+        srtt: Duration::from_micros(85),
+        retransmits: 1,
+    }
+}
+
+#[test]
+fn a_direct_connection_is_told_from_both_sides() {
+    let mut world = World::new();
+    world.take(EventKind::Open, direct());
+    let live = world.telemetry.connections.snapshot();
+    let mut directions: Vec<_> = live.iter().map(|c| c.facts().direction).collect();
+    directions.sort();
+    assert_eq!(directions, [Direction::Inbound, Direction::Outbound]);
+    let facts = live[0].facts();
+    assert_eq!(facts.path, Path::Direct);
+    assert_eq!(facts.destination_addr, "10.0.0.2:5432".parse().unwrap());
+    assert_eq!(&*facts.service.unwrap().service.name, "db");
+    assert_eq!(facts.source_identity.unwrap().to_string(), "spiffe://cluster.local/ns/shop/sa/web");
+    assert_eq!(facts.destination_identity.unwrap().to_string(), "spiffe://cluster.local/ns/shop/sa/db");
+    assert!(live[0].age() >= Duration::from_secs(3), "it is as old as the kernel says");
+    assert_eq!(live[0].counters.rtt_micros(), 85);
+    world.take(EventKind::Close, Flow { bytes_sent: 150, ..direct() });
+    assert_eq!(world.live(), 0);
+    let text = world.telemetry.scrape();
+    for reporter in ["source", "destination"] {
+        let received = text
+            .lines()
+            .find(|l| {
+                l.starts_with("istio_tcp_received_bytes_total")
+                    && l.contains(&format!("reporter=\"{reporter}\""))
+            })
+            .unwrap();
+        assert!(received.ends_with(" 150"), "{received}");
+        assert!(received.contains("destination_service_name=\"db\""), "{received}");
+    }
+}
+
+#[test]
+fn a_close_without_an_opening_counts_both() {
+    let mut world = World::new();
+    world.take(EventKind::Close, direct());
+    let ended = world.telemetry.connections.ended();
+    assert_eq!(ended.len(), 2);
+    assert!(ended.iter().all(|e| e.opened && e.reason == Reason::Ok));
+}
+
+#[test]
+fn what_was_refused_names_the_policy() {
+    let mut world = World::new();
+    let flow = Flow { verdict: Verdict::Deny, client: None, established: false, ..direct() };
+    world.take(EventKind::Deny, flow);
+    let ended = world.telemetry.connections.ended();
+    assert_eq!(ended.len(), 2);
+    for e in ended {
+        assert_eq!((e.reason, e.opened), (Reason::PolicyDenied, false));
+        let facts = e.connection.facts();
+        assert_eq!(facts.source_addr, "10.0.0.1:0".parse().unwrap());
+        assert_eq!(facts.policy, Some("shop/no-one".parse().unwrap()));
+    }
+}
+
+#[test]
+fn what_the_agent_carries_or_stays_in_the_pod_is_not_told_twice() {
+    let mut world = World::new();
+    for verdict in [Verdict::Agent, Verdict::Own] {
+        world.take(EventKind::Open, Flow { verdict, ..direct() });
+        world.take(EventKind::Close, Flow { verdict, ..direct() });
+    }
+    let loopback = Flow {
+        verdict: Verdict::Pass,
+        original: "127.0.0.1:80".parse().unwrap(),
+        backend: None,
+        destination: None,
+        ..direct()
+    };
+    world.take(EventKind::Close, loopback);
+    world.take(EventKind::Close, Flow { source: 3, ..direct() });
+    assert!(world.telemetry.connections.ended().is_empty());
+}
+
+#[test]
+fn what_passes_by_the_mesh_is_told_by_its_client() {
+    let mut world = World::new();
+    let out = Flow {
+        verdict: Verdict::Pass,
+        original: "192.0.2.1:443".parse().unwrap(),
+        backend: None,
+        destination: None,
+        established: false,
+        ..direct()
+    };
+    world.take(EventKind::Close, out);
+    let [ended] = &world.telemetry.connections.ended()[..] else { panic!() };
+    assert_eq!((ended.reason, ended.opened), (Reason::ConnectFailed, false));
+    let facts = ended.connection.facts();
+    assert_eq!((facts.path, facts.direction), (Path::Passthrough, Direction::Outbound));
+    assert!(facts.source_identity.is_none() && facts.destination.is_none());
+}
+
+#[test]
+fn connections_from_before_are_found_and_those_that_vanish_end() {
+    let mut world = World::new();
+    world.flows.refresh(&[direct()]);
+    assert_eq!(world.live(), 2);
+    world.flows.refresh(&[Flow { bytes_received: 500, ..direct() }]);
+    let live = world.telemetry.connections.snapshot();
+    assert_eq!(live[0].counters.to_client(), 500);
+    world.flows.refresh(&[]);
+    assert_eq!(world.live(), 2, "its close may still be on the way");
+    world.flows.refresh(&[]);
+    assert_eq!(world.live(), 0);
+}
