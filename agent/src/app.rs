@@ -1,11 +1,14 @@
 //! The worker process, wired up: everything that is started, in the order in which it is needed.
 
+mod endpoints;
 mod error;
 mod follow;
+mod view;
 
 pub use error::AppError;
 
 use crate::{
+    admin::Admin,
     config::Config,
     identity::ControlCa,
     keeper::KeeperClient,
@@ -21,9 +24,10 @@ use std::{
     net::TcpListener,
     os::unix::fs::DirBuilderExt,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::sync::Notify;
+use view::View;
 use weft_io::{
     discovery::{ClientConfig, ControlEndpoint, DiscoveryCa, NodeIdentity, cache::CacheFile, client::Client},
     hbone::Settings,
@@ -32,7 +36,7 @@ use weft_io::{
         ready::Ready,
         shutdown::Shutdown,
     },
-    telemetry::{self, AccessLog, AccessLogConfig, Telemetry},
+    telemetry::{self, AccessLog, AccessLogConfig, Telemetry, trace::LogHandle},
     tls::{CertManager, CertOptions},
 };
 use weft_model::{SnapshotStore, snapshot::Viewpoint};
@@ -43,7 +47,7 @@ const CACHE_LIMIT: u64 = 256 << 20;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// Runs the worker until it is told to go and has drained.
-pub async fn run(config: Config, keeper: Arc<KeeperClient>) -> Result<(), AppError> {
+pub async fn run(config: Config, log: LogHandle, keeper: Arc<KeeperClient>) -> Result<(), AppError> {
     let mut shutdown = Shutdown::listen().map_err(AppError::Signals)?;
     for dir in [&config.state_dir, &config.cache_dir] {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
@@ -78,6 +82,22 @@ pub async fn run(config: Config, keeper: Arc<KeeperClient>) -> Result<(), AppErr
         shared.certs.clone(),
         inherited,
     );
+    let view = View {
+        config: config.clone(),
+        roster: enroller.roster.clone(),
+        certs: shared.certs.clone(),
+        status: status.clone(),
+        kernel: kernel.clone(),
+    };
+    let admin = Admin {
+        node: config.node.clone(),
+        started: SystemTime::now(),
+        snapshots: shared.store.clone(),
+        telemetry: shared.telemetry.clone(),
+        log,
+        ready: ready.clone(),
+        agent: Arc::new(view),
+    };
     let mut follower = Follower {
         enroller,
         listed: source::follow(DirectorySource::new(config.pods.clone())),
@@ -88,6 +108,7 @@ pub async fn run(config: Config, keeper: Arc<KeeperClient>) -> Result<(), AppErr
         keeper: keeper.clone(),
         wishes: keeper.wishes().map_err(AppError::Keeper)?,
     };
+    let endpoints = endpoints::start(&config, &Arc::new(admin))?;
     let discovery = tokio::spawn(client.run());
     tokio::select! {
         cause = shutdown.requested() => tracing::info!(%cause, "draining"),
@@ -97,6 +118,8 @@ pub async fn run(config: Config, keeper: Arc<KeeperClient>) -> Result<(), AppErr
         }
     }
     keeper.bye();
+    // Whoever follows answers from here on.
+    drop(endpoints);
     discovery.abort();
     if let Drained::Forced(left) = signal.drain(config.drain).await {
         tracing::warn!(connections = left, "the drain's time is over; what is left is cut");

@@ -21,11 +21,11 @@ use std::{
 /// Where agents put their sockets, each in a directory of its own.
 pub const SOCKETS: &str = "/run/weft";
 
-/// Runs any command but [`Command::Run`], which is the agent itself and does nothing here; output goes to `out`.
+/// Runs any command but those that are the agent itself ([`Command::Run`] and its like), which do nothing here; output goes to `out`.
 pub async fn execute(cli: Cli, sockets: &Path, out: &mut impl Write) -> Result<(), CliError> {
     let Cli { output, socket, node, command } = cli;
     match command {
-        Command::Run(_) => return Ok(()),
+        Command::Run(_) | Command::Worker(_) | Command::Keeper(_) => return Ok(()),
         Command::Check => return check::check(output, out),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "weft-agent", out);
@@ -83,7 +83,11 @@ async fn ask(
         }
         Command::Bpf => output.one(&client.get_bpf(Empty {}).await?.into_inner(), out),
         // These were dealt with before there was a client.
-        Command::Run(_) | Command::Check | Command::Completions { .. } => Ok(()),
+        Command::Run(_)
+        | Command::Worker(_)
+        | Command::Keeper(_)
+        | Command::Check
+        | Command::Completions { .. } => Ok(()),
     }
 }
 

@@ -94,6 +94,44 @@ pub struct ExplicitWorkload {
     pub deliver: IpAddr,
 }
 
+impl Config {
+    /// The configuration as the command line shows it. It holds paths of secrets, and no secret.
+    pub fn shown(&self) -> serde_json::Value {
+        let explicit = self.explicit.as_ref().map(|e| {
+            let all = e.workloads.iter().map(|w| format!("{}/{}", w.namespace, w.name));
+            all.collect::<Vec<_>>()
+        });
+        serde_json::json!({
+            "node": self.node,
+            "nodeIp": self.node_ip,
+            "namespace": self.namespace,
+            "cluster": self.cluster,
+            "network": self.network,
+            "trustDomain": self.trust_domain,
+            "control": {
+                "address": self.control.address,
+                "root": self.control.root,
+                "serverName": self.control.server_name,
+                "token": self.control.token,
+            },
+            "pods": self.pods,
+            "stateDir": self.state_dir,
+            "cacheDir": self.cache_dir,
+            "pinDir": self.pin_dir,
+            "cgroup": self.cgroup,
+            "adminSocket": self.admin_socket,
+            "admin": self.admin,
+            "metrics": self.metrics,
+            "readiness": self.readiness,
+            "lanes": self.lanes,
+            "maxConnections": self.max_connections,
+            "drainSeconds": self.drain.as_secs(),
+            "log": self.log,
+            "explicit": explicit,
+        })
+    }
+}
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

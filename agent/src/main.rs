@@ -1,9 +1,11 @@
 //! `weft-agent`: the node agent, and its command line.
 
-use clap::{Parser, Subcommand};
-use std::{ffi::OsString, os::fd::AsFd, process::ExitCode, sync::Arc};
+use anyhow::Context;
+use clap::Parser;
+use std::{ffi::OsString, io, os::fd::AsFd, path::Path, process::ExitCode, sync::Arc};
 use weft_agent::{
     app,
+    cli::{self, Cli, Command},
     config::{Config, ConfigArgs},
     keeper::{self, EXIT_CONFIG, KeeperClient},
 };
@@ -12,68 +14,55 @@ use weft_io::telemetry::trace::{LogFormat, LogHandle};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Weft's node agent.
-#[derive(Parser)]
-#[command(name = "weft-agent", version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run the agent. If one runs on this node already, it takes over from it.
-    Run(RunArgs),
-    /// The process that `run` starts and restarts.
-    #[command(hide = true)]
-    Worker(ConfigArgs),
-}
-
-#[derive(clap::Args)]
-struct RunArgs {
-    /// Keep the listeners of a worker that has lost its keeper, and is at the standard input.
-    #[arg(long, hide = true)]
-    adopt: bool,
-    #[command(flatten)]
-    config: ConfigArgs,
-}
-
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
-        Command::Run(args) => run(args),
-        Command::Worker(args) => worker(args),
+    let cli = Cli::parse();
+    let (outcome, failure) = match cli.command {
+        Command::Run(args) => (keep(*args, false), EXIT_CONFIG),
+        Command::Keeper(args) => (keep(*args, true), EXIT_CONFIG),
+        Command::Worker(args) => (work(*args), EXIT_CONFIG),
+        _ => (ask(cli), 1),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("weft-agent: {error:#}");
-        ExitCode::from(EXIT_CONFIG)
+        ExitCode::from(failure)
     })
 }
 
 /// The keeper: no thread, no runtime, no key.
-fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let config = Config::load(args.config)?;
-    std::fs::create_dir_all(&config.state_dir)?;
+fn keep(args: ConfigArgs, adopt: bool) -> anyhow::Result<ExitCode> {
+    let config = Config::load(args)?;
+    let made = std::fs::create_dir_all(&config.state_dir);
+    made.with_context(|| format!("cannot make the directory {}", config.state_dir.display()))?;
     raise_file_limit();
-    let adopt = args.adopt.then(|| std::io::stdin().as_fd().try_clone_to_owned()).transpose()?;
-    let mut worker_args = vec![OsString::from("worker")];
-    worker_args.extend(own_arguments());
-    Ok(keeper::run(keeper::Start { door: config.keeper_socket(), worker_args, adopt })?)
+    let adopt = adopt.then(|| io::stdin().as_fd().try_clone_to_owned()).transpose()?;
+    let door = config.keeper_socket();
+    Ok(keeper::run(keeper::Start { door, worker_args: own_arguments("worker"), adopt })?)
 }
 
-fn worker(args: ConfigArgs) -> anyhow::Result<ExitCode> {
+/// The worker: everything else.
+fn work(args: ConfigArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(args)?;
-    let _log = LogHandle::install(&config.log, LogFormat::Text)?;
-    let mut keeper_args = vec![OsString::from("run"), OsString::from("--adopt")];
-    keeper_args.extend(own_arguments());
-    let keeper = Arc::new(KeeperClient::from_stdin(keeper_args));
+    let log = LogHandle::install(&config.log, LogFormat::Text)?;
+    let keeper = Arc::new(KeeperClient::from_stdin(own_arguments("keeper")));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(app::run(config, keeper))?;
+    runtime.block_on(app::run(config, log, keeper))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What follows the subcommand: the two processes pass it on to each other.
-fn own_arguments() -> impl Iterator<Item = OsString> {
-    std::env::args_os().skip(2).filter(|a| a != "--adopt")
+/// The command line.
+fn ask(cli: Cli) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(cli::execute(cli, Path::new(cli::SOCKETS), &mut io::stdout().lock()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// This process's arguments with `command` in the place of its own: keeper and worker pass them on to each other.
+fn own_arguments(command: &str) -> Vec<OsString> {
+    let mut arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(own) = arguments.iter_mut().find(|a| *a == "run" || *a == "worker" || *a == "keeper") {
+        *own = command.into();
+    }
+    arguments
 }
 
 /// Every connection is two files or more: what is allowed is used.

@@ -5,6 +5,7 @@ pub mod listeners;
 pub mod netns;
 pub mod plan;
 pub mod pod;
+pub mod roster;
 pub mod routes;
 pub mod sockets;
 pub mod source;

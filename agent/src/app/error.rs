@@ -1,7 +1,7 @@
 //! Why the worker cannot run.
 
 use crate::kernel::KernelError;
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 /// Why the worker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,24 @@ pub enum AppError {
     Directory {
         /// Which.
         path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file.
+    #[error("cannot write {path}: {source}", path = path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// One of the agent's own ports.
+    #[error(
+        "cannot listen at {at}: {source}; another process may have the port, see --admin, --metrics, --readiness"
+    )]
+    Listen {
+        /// Where.
+        at: SocketAddr,
         /// Why.
         source: io::Error,
     },

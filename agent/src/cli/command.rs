@@ -30,6 +30,12 @@ pub enum Command {
     /// Run the agent in the foreground.
     #[command(after_help = "Example:\n  weft-agent run --config /etc/weft/agent.yaml")]
     Run(Box<ConfigArgs>),
+    /// The process that `run` starts, and starts again when it dies.
+    #[command(hide = true)]
+    Worker(Box<ConfigArgs>),
+    /// What `run` becomes in the place of one that died; its worker is at the standard input.
+    #[command(hide = true)]
+    Keeper(Box<ConfigArgs>),
     /// Tell whether the agent is ready, in touch with control, and which pods it carries.
     #[command(after_help = "Examples:\n  weft-agent status\n  weft-agent status --node node-1 --output json")]
     Status,

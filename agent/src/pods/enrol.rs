@@ -4,6 +4,7 @@ use super::{
     Pod, PodSpec,
     listeners::{self, ListenerName, Role},
     plan::{Cause, PodName, Present, plan},
+    roster::{Listed, Roster, Standing},
     routes::{self, RouteError},
 };
 use crate::{
@@ -64,6 +65,8 @@ pub struct Enroller {
     pub lanes: Lanes,
     /// The workloads' certificates.
     pub certs: CertManager,
+    /// What others may see.
+    pub roster: Arc<Roster>,
     /// Listeners that an earlier worker left with the keeper.
     pub inherited: BTreeMap<ListenerName, TcpListener>,
     enrolled: BTreeMap<PodName, Enrolled>,
@@ -90,8 +93,9 @@ impl Enroller {
         certs: CertManager,
         inherited: BTreeMap<ListenerName, TcpListener>,
     ) -> Self {
+        let roster = Arc::default();
         let (enrolled, leaving, failed) = <_>::default();
-        Self { node, network, kernel, keeper, lanes, certs, inherited, enrolled, leaving, failed }
+        Self { node, network, kernel, keeper, lanes, certs, roster, inherited, enrolled, leaving, failed }
     }
 
     /// The pods that are enrolled.
@@ -133,7 +137,28 @@ impl Enroller {
         {
             tracing::error!(%error, "the kernel's maps are not up to date; connections go through the agent");
         }
+        self.publish(listed, snapshot);
         self.tidy().await;
+    }
+
+    /// Shows what has become of each pod.
+    fn publish(&self, listed: &[PodSpec], snapshot: &Snapshot) {
+        let local = self.enrolled.values().map(|e| (e.pod.cookie(), e.pod.workload.clone()));
+        self.roster.local.store(Arc::new(local.collect()));
+        let listed = listed.iter().map(|spec| {
+            let name = (spec.namespace.clone(), spec.name.clone());
+            let workload = snapshot.workload_of_pod(&spec.namespace, &spec.name);
+            Listed {
+                spec: spec.clone(),
+                addresses: workload.map(|w| w.addresses.clone()).unwrap_or_default(),
+                standing: match (self.failed.get(&name), self.enrolled.contains_key(&name)) {
+                    (Some(error), _) => Standing::Failed(error.clone()),
+                    (None, true) => Standing::Enrolled,
+                    (None, false) => Standing::Outside,
+                },
+            }
+        });
+        self.roster.listed.store(Arc::new(listed.collect()));
     }
 
     /// Lets go of what an earlier agent enrolled and this one does not know: to be called once the state of the mesh is

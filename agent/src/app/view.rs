@@ -1,0 +1,82 @@
+//! The agent's parts as admin asks for them.
+
+use super::lock;
+use crate::{
+    admin::{self, AgentView, proto},
+    config::Config,
+    kernel::Kernel,
+    pods::roster::{Roster, Standing},
+};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+use weft_io::{
+    discovery::StatusHandle,
+    tls::{CertManager, CertStatus},
+};
+use weft_model::Workload;
+
+/// Handles of everything that admin shows.
+pub struct View {
+    /// The configuration.
+    pub config: Config,
+    /// The node's pods.
+    pub roster: Arc<Roster>,
+    /// Their certificates.
+    pub certs: CertManager,
+    /// How discovery fares.
+    pub status: StatusHandle,
+    /// The kernel's side.
+    pub kernel: Arc<Mutex<Kernel>>,
+}
+
+impl AgentView for View {
+    fn pods(&self) -> Vec<proto::Pod> {
+        let listed = self.roster.listed.load();
+        let pods = listed.iter().map(|listed| {
+            let (state, error) = match &listed.standing {
+                Standing::Enrolled => ("enrolled", ""),
+                Standing::Outside => ("pending", ""),
+                Standing::Failed(error) => ("failed", error.as_str()),
+            };
+            proto::Pod {
+                namespace: listed.spec.namespace.to_string(),
+                name: listed.spec.name.to_string(),
+                addresses: listed.addresses.iter().map(ToString::to_string).collect(),
+                state: state.into(),
+                error: error.into(),
+            }
+        });
+        pods.collect()
+    }
+
+    fn certificates(&self) -> Vec<CertStatus> {
+        self.certs.list()
+    }
+
+    fn control(&self) -> proto::Control {
+        admin::control(&self.status.borrow())
+    }
+
+    fn bpf(&self) -> proto::Bpf {
+        match lock(&self.kernel).stats() {
+            Ok(stats) => admin::bpf(&stats, &self.config.pin_dir),
+            Err(error) => proto::Bpf { error: error.to_string(), ..proto::Bpf::default() },
+        }
+    }
+
+    fn direct(&self, source: &Workload, destination: &Workload, _at: SocketAddr) -> bool {
+        let local = self.roster.local.load();
+        let is_here = |workload: &Workload| local.values().any(|uid| *uid == workload.uid);
+        destination.waypoint.is_none() && is_here(source) && is_here(destination)
+    }
+
+    fn capture(&self) -> &'static str {
+        "kernel"
+    }
+
+    fn config(&self) -> serde_json::Value {
+        self.config.shown()
+    }
+}
