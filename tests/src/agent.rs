@@ -2,6 +2,10 @@
 
 use crate::{Cluster, Node, Process, binaries, cluster::CONTROL, control::Control, eventually, http, sweep};
 use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -42,6 +46,16 @@ impl Agent {
     /// The id of the process that was started; others may descend from it.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Kills the worker, the process that carries connections, as a crash would; its keeper starts another. The id of
+    /// the killed one.
+    pub fn crash_worker(&self) -> Result<u32> {
+        let keeper = self.process.id();
+        let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"))?;
+        let worker = children.split_whitespace().next().context("the keeper has no worker")?.parse()?;
+        kill(Pid::from_raw(worker), Signal::SIGKILL)?;
+        Ok(worker.cast_unsigned())
     }
 
     /// Starts it again after it was stopped or killed, without waiting for anything.
@@ -129,7 +143,7 @@ fn configure(cluster: &Cluster, control: &Control, node: &Node) -> Result<PathBu
         "control": {
             "address": format!("https://{}:{}", cluster.control.manifest.addresses.v4, CONTROL.port),
             "root": control.root(),
-            "token": control.token(&node.name)?,
+            "token": control.token(&node.name),
         },
         "pods": directory.join("pods.yaml"),
         "stateDir": directory,

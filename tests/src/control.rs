@@ -1,9 +1,10 @@
 //! `weft-control`, reading a directory of manifests, as a process of its own.
 
-use crate::{Cluster, Place, Process, binaries};
+use crate::{Cluster, Place, Process, binaries, cluster::CONTROL};
 use anyhow::{Context, Result};
 use std::{
-    fs,
+    fs::{self, File},
+    io::Read,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,6 +29,7 @@ impl Control {
         let directory = cluster.run.directory().join("control");
         let (manifests, state) = (directory.join("manifests"), directory.join("state"));
         copy(&cluster.manifests.directory, &manifests)?;
+        cluster.nodes.keys().try_for_each(|node| invent_token(&state, node))?;
         let place = cluster.control.place.clone();
         let process = spawn(&place, &manifests, &state)?;
         let mut control = Self { manifests, state, place, process };
@@ -59,16 +61,14 @@ impl Control {
         self.wait_ready()
     }
 
-    /// The root certificate that its own certificate chains to.
+    /// The root certificates that its own certificate chains to.
     pub fn root(&self) -> PathBuf {
-        self.state.join("root-cert.pem")
+        root(&self.state)
     }
 
     /// The token by which the agent of a node names itself.
-    pub fn token(&self, node: &str) -> Result<PathBuf> {
-        let token = self.state.join("tokens").join(node);
-        anyhow::ensure!(token.exists(), "there is no token for {node} at {}", token.display());
-        Ok(token)
+    pub fn token(&self, node: &str) -> PathBuf {
+        token(&self.state, node)
     }
 
     /// Lets it run on when this value goes.
@@ -77,14 +77,46 @@ impl Control {
     }
 
     fn wait_ready(&mut self) -> Result<()> {
-        self.process.wait_for_line(START, |line| line.contains("serving")).map(drop)
+        self.process.wait_for_line(START, |line| line.starts_with("monitoring ")).map(drop)
     }
 }
 
 fn spawn(place: &Place, manifests: &Path, state: &Path) -> Result<Process> {
-    let text = |path: &Path| path.to_str().map(str::to_owned).context("a path is not UTF-8");
-    let args = ["run", "--manifests", &text(manifests)?, "--state-dir", &text(state)?];
+    let [manifests, state, root] = [manifests, state, &root(state)]
+        .map(|path| path.to_str().map(str::to_owned).context("a path is not UTF-8"));
+    let [v4, v6] = CONTROL.addresses.both().map(|address| address.to_string());
+    let args = [
+        "run",
+        "--manifests",
+        &manifests?,
+        "--state",
+        &state?,
+        "--root",
+        &root?,
+        "--name",
+        &v4,
+        "--name",
+        &v6,
+    ];
     place.spawn("weft-control", binaries::find("weft-control")?, &args)
+}
+
+fn root(state: &Path) -> PathBuf {
+    state.join("root.pem")
+}
+
+fn token(state: &Path, node: &str) -> PathBuf {
+    state.join("tokens").join(node)
+}
+
+/// Lets a node in: its token is a file named after it.
+fn invent_token(state: &Path, node: &str) -> Result<()> {
+    let mut random = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut random)?;
+    let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let file = token(state, node);
+    fs::create_dir_all(file.parent().unwrap_or(state))?;
+    Ok(fs::write(file, text)?)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -32,6 +32,18 @@ pub struct Direction {
     pub to: SocketAddr,
 }
 
+impl Direction {
+    /// The other direction of the same connection.
+    pub fn reversed(self) -> Self {
+        Self { from: self.to, to: self.from }
+    }
+
+    /// Whether this is the client's direction: of the two ports, the ephemeral one is the client's.
+    pub fn is_to_server(&self) -> bool {
+        self.to.port() < self.from.port()
+    }
+}
+
 /// What one side of a TCP connection sent, in the order of arrival; what was sent again is there again.
 #[derive(Clone, Debug, Default)]
 pub struct Stream {

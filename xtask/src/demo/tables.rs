@@ -1,7 +1,7 @@
 //! The demo as people read it.
 
 use super::{calls::Answer, claims::Claims, cost::Cost};
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
 use serde_json::Value;
 use std::time::Instant;
 use weft_tests::wire::Wire;
@@ -42,7 +42,10 @@ impl Teller {
             return;
         }
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header.to_vec());
+        table.load_preset(presets::NOTHING).set_header(header.to_vec());
+        table
+            .set_style(TableComponent::HeaderLines, '─')
+            .set_style(TableComponent::MiddleHeaderIntersections, ' ');
         rows.into_iter().for_each(|row| {
             table.add_row(row);
         });
@@ -70,21 +73,22 @@ impl Teller {
             wire.bytes,
             wire.file.display()
         ));
+        let right = |count: usize| Cell::new(count).set_alignment(CellAlignment::Right);
+        let asked =
+            wire.streams.iter().filter(|(way, stream)| way.is_to_server() && !stream.payload.is_empty());
         self.table(
-            &["from", "to", "bytes", "begins with"],
-            wire.streams.iter().filter(|(_, stream)| !stream.payload.is_empty()).map(
-                |(direction, stream)| {
-                    let begins = if stream.is_tls() {
-                        "a TLS record".to_owned()
-                    } else {
-                        String::from_utf8_lossy(&stream.payload[..stream.payload.len().min(24)])
-                            .escape_debug()
-                            .to_string()
-                    };
-                    let bytes = Cell::new(stream.payload.len()).set_alignment(CellAlignment::Right);
-                    vec![Cell::new(direction.from), Cell::new(direction.to), bytes, Cell::new(begins)]
-                },
-            ),
+            &["client", "server", "sent", "answered", "begins with"],
+            asked.map(|(way, stream)| {
+                let answered = wire.streams.get(&way.reversed()).map_or(0, |answer| answer.payload.len());
+                let begins = if stream.is_tls() {
+                    "a TLS record".to_owned()
+                } else {
+                    let begin = &stream.payload[..stream.payload.len().min(24)];
+                    String::from_utf8_lossy(begin).escape_debug().to_string()
+                };
+                let sent = right(stream.payload.len());
+                vec![Cell::new(way.from), Cell::new(way.to), sent, right(answered), Cell::new(begins)]
+            }),
         );
     }
 
