@@ -4,7 +4,7 @@ use super::{
     error::HboneError,
     headers::{Authority, Baggage, Forwarded, Traceparent},
     keepalive::Keepalive,
-    settings::Settings,
+    settings::{REMEMBERED_RESETS, Settings},
     stream::{Held, Stream},
 };
 use crate::tls::{TlsIo, WorkloadCert, handshake};
@@ -100,6 +100,9 @@ pub(super) async fn establish(
         .data_frame_budget(settings.small_frame_budget())
         .initial_max_send_streams(settings.max_outgoing_streams)
         .enable_push(false)
+        .max_concurrent_reset_streams(REMEMBERED_RESETS)
+        // The peer was chosen and proved who it is; streams that cross on the wire are no fault of its.
+        .max_local_error_reset_streams(None)
         .handshake(secured.io)
         .await
         .map_err(|source| HboneError::Http2 { addr, source: Arc::new(source) })?;

@@ -72,6 +72,7 @@ impl HboneError {
             Self::ConnectTimeout { .. } | Self::AnswerTimeout { .. } => Reason::ConnectTimeout,
             Self::Certificate(_) => Reason::NoCertificate,
             Self::Tls { .. } => Reason::TlsFailure,
+            Self::Http2 { source, .. } if source.is_reset() => Reason::RejectedByPeer,
             Self::Http2 { .. } => Reason::TunnelLost,
             Self::Refused { .. } => Reason::RejectedByPeer,
             Self::PoolClosed => Reason::Drained,
@@ -88,5 +89,10 @@ impl HboneError {
             }
             _ => false,
         }
+    }
+
+    /// Whether the connection itself failed, and not the request alone.
+    pub(super) fn ends_connection(&self) -> bool {
+        matches!(self, Self::Http2 { source, .. } if !source.is_reset())
     }
 }

@@ -90,7 +90,7 @@ impl Pool {
     /// Opens a stream on a connection for `key`, making one with `dial` where there is none with room.
     ///
     /// A connection is made once for all who wait for it, and goes on being made when they stop waiting. One that began
-    /// with another certificate than `cert` takes no new streams; those on it live on.
+    /// with an older certificate than `cert` takes no new streams; those on it live on.
     pub async fn open<D, F>(
         &self,
         key: &PoolKey,
@@ -114,7 +114,7 @@ impl Pool {
                     self.shared.retire(key, &connection);
                     attempt += 1;
                 }
-                Err(error @ HboneError::Http2 { .. }) => {
+                Err(error) if error.ends_connection() => {
                     self.shared.retire(key, &connection);
                     return Err(error);
                 }
@@ -243,7 +243,8 @@ impl Shared {
     ) -> Result<Lease, Option<watch::Receiver<Outcome>>> {
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.get_mut(key) else { return Err(None) };
-        slot.connections.retain(|connection| Arc::ptr_eq(&connection.cert, cert));
+        // Compared by age and not for equality: of two callers in the midst of a rotation neither evicts the other's.
+        slot.connections.retain(|connection| connection.cert.not_after() >= cert.not_after());
         let limit = self.settings.max_outgoing_streams;
         for connection in &slot.connections {
             let streams = connection.streams.get();

@@ -3,7 +3,7 @@
 use super::{
     headers::{Authority, Baggage, Forwarded, Traceparent},
     keepalive::Keepalive,
-    settings::Settings,
+    settings::{FAULTY_STREAMS, REMEMBERED_RESETS, Settings, UNSEEN_RESETS},
     stream::Stream,
 };
 use crate::{
@@ -156,6 +156,9 @@ async fn begin(
         .max_header_list_size(settings.max_header_list)
         .max_concurrent_streams(settings.max_incoming_streams)
         .max_send_buffer_size(settings.send_buffer)
+        .max_concurrent_reset_streams(REMEMBERED_RESETS)
+        .max_pending_accept_reset_streams(UNSEEN_RESETS)
+        .max_local_error_reset_streams(Some(FAULTY_STREAMS))
         .data_frame_budget(settings.small_frame_budget())
         .handshake(secured.io)
         .await?;

@@ -32,6 +32,14 @@ pub struct Settings {
     pub idle_timeout: Duration,
 }
 
+/// How many streams that we have reset are remembered for a second, so that what the peer had already sent for them is
+/// passed over in silence. Applications reset connections in bursts.
+pub(super) const REMEMBERED_RESETS: usize = 1000;
+/// How many streams a client may reset before we have looked at them: the measure against rapid resets.
+pub(super) const UNSEEN_RESETS: usize = 200;
+/// How many streams of a client may be reset for its own faults while the connection lives.
+pub(super) const FAULTY_STREAMS: usize = 1 << 16;
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

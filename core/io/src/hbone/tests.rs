@@ -250,7 +250,8 @@ fn rotation_makes_a_new_connection_and_leaves_live_streams_alone() {
         let (dialled, dial) = dialler(m.server.addr);
         let mut old = m.pool.open(&m.key, &m.cert, dial.clone(), &to(8080)).await.unwrap();
         works(&mut old).await;
-        let renewed = m.ca.cert(&identity("web"));
+        let (from, until) = (m.cert.half_life(), m.cert.not_after() + Duration::from_secs(3600));
+        let renewed = m.ca.cert_between(&identity("web"), from, until);
         let mut new = m.pool.open(&m.key, &renewed, dial, &to(8080)).await.unwrap();
         works(&mut new).await;
         works(&mut old).await;

@@ -25,6 +25,8 @@ impl Tcp {
     pub(super) fn new(socket: TcpStream) -> Self {
         // Where it fails the socket is already gone.
         let _ = socket.set_zero_linger();
+        // Bytes go on as they come; a socket that cannot be told so will fail at its first use anyway.
+        let _ = socket.set_nodelay(true);
         Self { socket: Rc::new(socket), error: None }
     }
 }

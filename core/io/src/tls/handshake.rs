@@ -131,6 +131,7 @@ impl Handshake for UnbufferedServerConnection {
 
 /// Does the handshake of `connection` and checks what came of it.
 async fn secure<C: Handshake>(mut tcp: TcpStream, mut connection: C) -> Result<Secured, TlsError> {
+    tcp.set_nodelay(true)?;
     let mut wire = Wire::default();
     if let Err(error) = wire.shake(&mut tcp, &mut connection).await {
         // The peer is owed the alert that says why; whether it still listens does not change our error.
