@@ -12,7 +12,7 @@ pub mod proto;
 mod socket;
 
 pub use convert::{bpf::bpf, control::control};
-pub use gauges::gauges;
+pub use gauges::{expiry, gauges};
 pub use socket::{SocketError, serve};
 
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};

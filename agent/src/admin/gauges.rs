@@ -2,10 +2,14 @@
 
 use super::{AgentView, proto::Bpf};
 use std::{
-    sync::{Arc, atomic::Ordering},
-    time::SystemTime,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::{Duration, Instant, SystemTime},
 };
 use weft_io::telemetry::Metrics;
+use weft_model::SnapshotStore;
+
+/// How often it is looked whether workloads are gone: listing those of a large mesh takes milliseconds.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Has `metrics` ask `agent` before each scrape.
 pub fn gauges(metrics: &Metrics, agent: Arc<dyn AgentView>) {
@@ -13,6 +17,19 @@ pub fn gauges(metrics: &Metrics, agent: Arc<dyn AgentView>) {
         metrics.xds_connected.set(agent.control().connected.into());
         certificates(metrics, &*agent);
         kernel(metrics, &agent.bpf());
+    });
+}
+
+/// Has `metrics` drop the series of workloads that are gone from `store`, looking at most once a minute, before scrapes.
+pub fn expiry(metrics: &Metrics, store: Arc<SnapshotStore>) {
+    let last = Mutex::new(Instant::now());
+    metrics.before_scrape(move |metrics| {
+        let now = Instant::now();
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.duration_since(*last) >= LOOK {
+            *last = now;
+            metrics.expire(&store.load(), now);
+        }
     });
 }
 

@@ -4,6 +4,7 @@
 //! mirror of the maps, so that a change of one workload costs a comparison, not thousands of system calls.
 
 mod desired;
+mod joins;
 mod pairs;
 mod plan;
 
