@@ -3,6 +3,7 @@
 mod endpoints;
 mod error;
 mod follow;
+mod observe;
 mod view;
 
 pub use error::AppError;
@@ -89,6 +90,7 @@ pub async fn run(config: Config, log: LogHandle, keeper: Arc<KeeperClient>) -> R
         status: status.clone(),
         kernel: kernel.clone(),
     };
+    let pods = view.roster.local.clone();
     let admin = Admin {
         node: config.node.clone(),
         started: SystemTime::now(),
@@ -108,7 +110,9 @@ pub async fn run(config: Config, log: LogHandle, keeper: Arc<KeeperClient>) -> R
         keeper: keeper.clone(),
         wishes: keeper.wishes().map_err(AppError::Keeper)?,
     };
-    let endpoints = endpoints::start(&config, &Arc::new(admin))?;
+    let admin = Arc::new(admin);
+    let mut endpoints = endpoints::start(&config, &admin)?;
+    observe::start(&mut endpoints, &admin, &kernel, pods)?;
     let discovery = tokio::spawn(client.run());
     tokio::select! {
         cause = shutdown.requested() => tracing::info!(%cause, "draining"),

@@ -5,8 +5,9 @@
 
 mod facts;
 
+pub use crate::pods::roster::LocalPods;
+
 use crate::kernel::{Event, EventKind, Events, Flow, Flows, Verdict};
-use arc_swap::ArcSwap;
 use facts::{Seen, told};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{
@@ -14,10 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 use weft_io::telemetry::{Record, Worker};
-use weft_model::{Reason, SnapshotStore, WorkloadUid};
-
-/// The workloads of this node by the cookie of their network namespace. The one who enrols pods keeps it.
-pub type LocalPods = Arc<ArcSwap<FxHashMap<u64, WorkloadUid>>>;
+use weft_model::{Reason, SnapshotStore};
 
 /// How often the figures of live connections are read.
 const REFRESH: Duration = Duration::from_secs(2);

@@ -52,8 +52,10 @@ fn work(args: ConfigArgs) -> anyhow::Result<ExitCode> {
 /// The command line.
 fn ask(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(cli::execute(cli, Path::new(cli::SOCKETS), &mut io::stdout().lock()))?;
-    Ok(ExitCode::SUCCESS)
+    match runtime.block_on(cli::execute(cli, Path::new(cli::SOCKETS), &mut io::stdout().lock())) {
+        Err(error) if !error.is_broken_pipe() => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// This process's arguments with `command` in the place of its own: keeper and worker pass them on to each other.

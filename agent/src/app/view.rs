@@ -66,10 +66,10 @@ impl AgentView for View {
         }
     }
 
-    fn direct(&self, source: &Workload, destination: &Workload, _at: SocketAddr) -> bool {
+    fn direct(&self, source: &Workload, _: &Workload, at: SocketAddr) -> bool {
         let local = self.roster.local.load();
-        let is_here = |workload: &Workload| local.values().any(|uid| *uid == workload.uid);
-        destination.waypoint.is_none() && is_here(source) && is_here(destination)
+        let source = local.iter().find(|(_, uid)| **uid == source.uid);
+        source.is_some_and(|(cookie, _)| lock(&self.kernel).joins(*cookie, at))
     }
 
     fn capture(&self) -> &'static str {

@@ -1,7 +1,8 @@
 use super::*;
+use arc_swap::ArcSwap;
 use weft_io::telemetry::{AccessLog, Config, Direction, Path, Telemetry};
 use weft_model::{
-    Delta, NetworkAddress, Policy, Service, Workload,
+    Delta, NetworkAddress, Policy, Service, Workload, WorkloadUid,
     policy::{Action, PolicyScope, Rule},
 };
 

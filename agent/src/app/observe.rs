@@ -1,0 +1,35 @@
+//! What is watched besides the connections that the lanes carry: the kernel's own, and the figures behind the metrics.
+
+use super::{AppError, lock};
+use crate::{
+    admin::{Admin, expiry, gauges},
+    flows::{KernelFlows, LocalPods},
+    kernel::Kernel,
+};
+use std::sync::Mutex;
+use tokio::task::JoinSet;
+
+/// Starts watching; it ends when `tasks` is dropped. Only one process of a node may read the kernel's events, so that is
+/// to happen before another one takes over.
+pub fn start(
+    tasks: &mut JoinSet<()>,
+    admin: &Admin,
+    kernel: &Mutex<Kernel>,
+    pods: LocalPods,
+) -> Result<(), AppError> {
+    gauges(&admin.telemetry.metrics, admin.agent.clone());
+    expiry(&admin.telemetry.metrics, admin.snapshots.clone());
+    let (events, live) = {
+        let kernel = lock(kernel);
+        (kernel.events()?, kernel.flows()?)
+    };
+    // No worker: the records of this thread have a shard of their own.
+    let records = admin.telemetry.worker(usize::MAX);
+    let flows = KernelFlows::new(records, admin.snapshots.clone(), pods);
+    tasks.spawn(async move {
+        if let Err(error) = flows.run(events, live).await {
+            tracing::error!(%error, "the kernel's events cannot be read; direct connections are not recorded");
+        }
+    });
+    Ok(())
+}
