@@ -4,7 +4,7 @@ use super::{
     error::HboneError,
     headers::{Authority, Baggage, Forwarded, Traceparent},
     keepalive::Keepalive,
-    settings::{REMEMBERED_RESETS, Settings},
+    settings::{REMEMBERED_RESETS, SMALL_FRAMES, Settings},
     stream::{Held, Stream},
 };
 use crate::tls::{TlsIo, WorkloadCert, handshake};
@@ -97,7 +97,7 @@ pub(super) async fn establish(
         .max_frame_size(settings.max_frame_size)
         .max_header_list_size(settings.max_header_list)
         .max_send_buffer_size(settings.send_buffer)
-        .data_frame_budget(settings.small_frame_budget())
+        .data_frame_budget(SMALL_FRAMES)
         .initial_max_send_streams(settings.max_outgoing_streams)
         .enable_push(false)
         .max_concurrent_reset_streams(REMEMBERED_RESETS)

@@ -3,7 +3,7 @@
 use super::{
     headers::{Authority, Baggage, Forwarded, Traceparent},
     keepalive::Keepalive,
-    settings::{FAULTY_STREAMS, REMEMBERED_RESETS, Settings, UNSEEN_RESETS},
+    settings::{FAULTY_STREAMS, REMEMBERED_RESETS, SMALL_FRAMES, Settings, UNSEEN_RESETS},
     stream::Stream,
 };
 use crate::{
@@ -159,7 +159,7 @@ async fn begin(
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .max_pending_accept_reset_streams(UNSEEN_RESETS)
         .max_local_error_reset_streams(Some(FAULTY_STREAMS))
-        .data_frame_budget(settings.small_frame_budget())
+        .data_frame_budget(SMALL_FRAMES)
         .handshake(secured.io)
         .await?;
     Ok((connection, secured.peer))

@@ -7,8 +7,8 @@ use std::time::Duration;
 pub struct Settings {
     /// How many bytes a peer may send on one stream before it must wait for us.
     pub stream_window: u32,
-    /// The same for all streams of a connection together. It bounds what stalled applications can pin, and it is many
-    /// times the stream's window so that a few of them do not stall the others.
+    /// The same for all streams of a connection together: what applications that do not read can pin here. As large as
+    /// the windows of all the streams that we put on a connection, so that none of them ever stalls the others.
     pub connection_window: u32,
     /// The largest frame that a peer may send us, in bytes.
     pub max_frame_size: u32,
@@ -32,6 +32,9 @@ pub struct Settings {
     pub idle_timeout: Duration,
 }
 
+/// How much overhead of small frames may be buffered a connection, in bytes as h2 counts them: an application that writes
+/// byte by byte to one that does not read must stall alone, not end the tunnel.
+pub(super) const SMALL_FRAMES: usize = 64 << 20;
 /// How many streams that we have reset are remembered for a second, so that what the peer had already sent for them is
 /// passed over in silence. Applications reset connections in bursts.
 pub(super) const REMEMBERED_RESETS: usize = 1000;
@@ -43,8 +46,8 @@ pub(super) const FAULTY_STREAMS: usize = 1 << 16;
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            stream_window: 4 << 20,
-            connection_window: 64 << 20,
+            stream_window: 2 << 20,
+            connection_window: 200 << 20,
             max_frame_size: 1 << 20,
             send_buffer: 512 << 10,
             max_header_list: 16 << 10,
@@ -56,14 +59,5 @@ impl Default for Settings {
             ping_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(90),
         }
-    }
-}
-
-impl Settings {
-    /// How much overhead of small frames may be buffered a connection, in bytes as h2 counts them.
-    ///
-    /// An application that writes byte by byte to one that does not read must stall alone, not end the tunnel.
-    pub(super) fn small_frame_budget(&self) -> usize {
-        self.connection_window as usize
     }
 }

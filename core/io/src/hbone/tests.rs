@@ -60,7 +60,8 @@ impl Server {
     }
 }
 
-/// Port 1 is refused by policy, port 2 cannot be connected to, port 3 is never answered; all else is echoed.
+/// Port 1 is refused by policy, port 2 cannot be connected to, port 3 is never answered, port 4 is never read; all else is
+/// echoed.
 async fn answer(incoming: Incoming, seen: Rc<RefCell<Vec<Seen>>>) {
     let said =
         ((*incoming.peer).clone(), incoming.authority.clone(), incoming.forwarded, incoming.baggage.clone());
@@ -69,6 +70,10 @@ async fn answer(incoming: Incoming, seen: Rc<RefCell<Vec<Seen>>>) {
         1 => incoming.refuse(StatusCode::UNAUTHORIZED),
         2 => incoming.refuse(StatusCode::SERVICE_UNAVAILABLE),
         3 => std::future::pending().await,
+        4 => {
+            let _stream = incoming.accept().unwrap();
+            std::future::pending().await
+        }
         _ => echo(incoming.accept().unwrap()).await,
     }
 }
@@ -375,5 +380,58 @@ fn only_a_plain_connect_to_a_good_authority_is_taken() {
         assert_eq!(ask(Method::CONNECT, "300.0.0.1:80").await, StatusCode::BAD_REQUEST);
         assert!(m.server.seen.borrow().is_empty());
         assert_eq!(ask(Method::CONNECT, "10.0.0.1:8080").await, StatusCode::OK);
+    });
+}
+
+#[test]
+fn applications_that_do_not_read_stall_alone() {
+    on_worker(async {
+        let m = mesh(Settings::default()).await;
+        let (dialled, dial) = dialler(m.server.addr);
+        let block = Bytes::from(vec![7; 64 << 10]);
+        let mut stalled = Vec::new();
+        for _ in 0..20 {
+            let mut stream = m.pool.open(&m.key, &m.cert, dial.clone(), &to(4)).await.unwrap();
+            let mut sent = 0;
+            let fill = async {
+                loop {
+                    let mut data = block.clone();
+                    while !data.is_empty() {
+                        sent += poll_fn(|cx| stream.poll_send(cx, &mut data)).await.unwrap();
+                    }
+                }
+            };
+            assert!(tokio::time::timeout(Duration::from_millis(150), fill).await.is_err());
+            let bound = Settings::default().stream_window as usize + Settings::default().send_buffer;
+            assert!(sent <= bound, "back-pressure lets {sent} bytes through");
+            stalled.push(stream);
+        }
+        works(&mut m.pool.open(&m.key, &m.cert, dial, &to(8080)).await.unwrap()).await;
+        assert_eq!(dialled.get(), 1);
+    });
+}
+
+#[test]
+fn bursts_of_resets_leave_the_tunnel_alone() {
+    on_worker(async {
+        let m = mesh(Settings::default()).await;
+        let (dialled, dial) = dialler(m.server.addr);
+        let connect = to(8080);
+        let mut live = m.pool.open(&m.key, &m.cert, dial.clone(), &connect).await.unwrap();
+        for _ in 0..40 {
+            let opens = (0..50).map(|_| m.pool.open(&m.key, &m.cert, dial.clone(), &connect));
+            let mut streams: Vec<Stream> =
+                futures::future::join_all(opens).await.into_iter().collect::<Result<_, _>>().unwrap();
+            for stream in &mut streams {
+                say(stream, "gone").await;
+            }
+            // All is on its way; the echoes cross the resets on the wire.
+            tokio::task::yield_now().await;
+            for stream in &mut streams {
+                stream.reset(h2::Reason::CONNECT_ERROR);
+            }
+        }
+        works(&mut live).await;
+        assert_eq!(dialled.get(), 1);
     });
 }
