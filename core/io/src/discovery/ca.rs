@@ -4,6 +4,8 @@ use super::{
     endpoint::{ControlEndpoint, EndpointError},
     proto::auth::{IstioCertificateRequest, istio_certificate_service_client::IstioCertificateServiceClient},
 };
+use crate::tls::{CaClient, CaError};
+use async_trait::async_trait;
 use prost_types::{Struct, Value, value};
 use std::{
     sync::{Mutex, PoisonError},
@@ -40,18 +42,6 @@ pub enum IssueError {
     /// It answered without a certificate.
     #[error("the certificate service sent {0} certificates; a leaf and a root are the least")]
     Incomplete(usize),
-}
-
-impl IssueError {
-    /// Whether asking again later may help. Istiod answers `Unauthenticated` also while it does not yet know that a
-    /// new pod runs on the node, so only a request that can never be right is final.
-    pub fn is_temporary(&self) -> bool {
-        match self {
-            IssueError::Endpoint(_) => true,
-            IssueError::Refused(status) => status.code() != Code::InvalidArgument,
-            IssueError::Incomplete(_) => false,
-        }
-    }
 }
 
 impl DiscoveryCa {
@@ -100,5 +90,26 @@ impl DiscoveryCa {
 
     fn keep(&self, channel: Option<Channel>) {
         *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = channel;
+    }
+}
+
+#[async_trait]
+impl CaClient for DiscoveryCa {
+    async fn issue(&self, identity: &Identity, csr_pem: &str) -> Result<Vec<String>, CaError> {
+        DiscoveryCa::issue(self, identity, csr_pem).await.map_err(CaError::from)
+    }
+}
+
+impl From<IssueError> for CaError {
+    fn from(error: IssueError) -> Self {
+        let text = error.to_string();
+        match error {
+            IssueError::Endpoint(_) => CaError::Unavailable(text),
+            IssueError::Incomplete(_) => CaError::BadAnswer(text),
+            IssueError::Refused(status) => match status.code() {
+                Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument => CaError::Refused(text),
+                _ => CaError::Unavailable(text),
+            },
+        }
     }
 }

@@ -1,0 +1,255 @@
+//! Wires the control plane together: the one place where its parts meet.
+
+mod listen;
+
+use crate::{
+    config::Config,
+    issue::{Authority, AuthorityError, Issuer, Placement},
+    metrics::Metrics,
+    monitor::Monitor,
+    report,
+    serve::{
+        Discovery, Resources,
+        agents::Agents,
+        auth::{Authenticator, NodeTokens},
+        tls,
+    },
+    source::{Batch, Source, SourceError, directory::DirectorySource},
+};
+use serde::Serialize;
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use weft_index::{Finding, Index};
+use weft_io::discovery::{
+    convert::Kind,
+    proto::{
+        auth::istio_certificate_service_server::IstioCertificateServiceServer,
+        discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer,
+    },
+};
+
+/// How long requests that are under way may take once the process is told to go.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the control plane does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No authority.
+    #[error("certificate authority: {0}")]
+    Authority(#[from] AuthorityError),
+    /// No TLS.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// No source.
+    #[error("manifests: {0}")]
+    Source(#[from] SourceError),
+    /// A port cannot be had.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {path}: {cause}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// Where the control plane answers.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Bound {
+    /// Nodes.
+    pub discovery: SocketAddr,
+    /// Metrics and readiness.
+    pub monitoring: SocketAddr,
+}
+
+/// A control plane that runs until it is stopped; dropping it ends it at once.
+pub struct Running {
+    /// Where it answers.
+    pub bound: Bound,
+    /// What is wrong with the objects now.
+    pub findings: watch::Receiver<Arc<Vec<Finding>>>,
+    /// The nodes that are connected.
+    pub agents: Arc<Agents>,
+    shutdown: CancellationToken,
+    tasks: JoinSet<()>,
+    ended: CancellationToken,
+}
+
+impl Running {
+    /// Resolves when a part ended that should not have.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Ends streams in peace, and waits for what is under way.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, all).await.is_err() {
+            tracing::warn!("not everything ended within {DRAIN:?}");
+        }
+    }
+}
+
+/// Starts everything; the ports are bound when this returns.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    let authority = Arc::new(Authority::open(&config.ca, config.lifetimes, &config.index.trust_domain)?);
+    tracing::info!(until = %authority.not_after(), "certificate authority ready");
+    let tls = tls::server_config(authority.clone(), &config.names)?;
+    let discovery = bind(config.listen).await?;
+    let monitoring = bind(config.monitoring).await?;
+    let bound = Bound {
+        discovery: local(&discovery, config.listen)?,
+        monitoring: local(&monitoring, config.monitoring)?,
+    };
+    let batches = Box::new(DirectorySource::new(config.manifests.clone())).start()?;
+
+    let (shutdown, ended) = (CancellationToken::new(), CancellationToken::new());
+    let (resources, placement) = (Arc::new(Resources::default()), Arc::new(Placement::default()));
+    let (agents, metrics) = (Arc::new(Agents::default()), Arc::new(Metrics::default()));
+    let authenticator: Arc<dyn Authenticator> = Arc::new(NodeTokens::new(config.tokens.clone()));
+    let (ready, is_ready) = watch::channel(false);
+    let (told, findings) = watch::channel(Arc::default());
+
+    let fold = Fold {
+        index: Index::new(config.index.clone()),
+        resources: resources.clone(),
+        placement: placement.clone(),
+        metrics: metrics.clone(),
+        findings: told,
+        ready,
+    };
+    let monitor = Monitor {
+        metrics: metrics.clone(),
+        agents: agents.clone(),
+        ready: is_ready.clone(),
+        findings: findings.clone(),
+    };
+    let xds = AggregatedDiscoveryServiceServer::new(Discovery {
+        resources,
+        authenticator: authenticator.clone(),
+        agents: agents.clone(),
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+        ready: is_ready,
+    })
+    // A node that comes back names everything that it holds.
+    .max_decoding_message_size(64 << 20);
+    let trust_domain = config.index.trust_domain.clone();
+    let issuer = Issuer { authority: authority.clone(), placement, authenticator, trust_domain, metrics };
+    let ca = IstioCertificateServiceServer::new(issuer);
+    let server = tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_service(xds)
+        .add_service(ca);
+    let serving = server.serve_with_incoming_shutdown(
+        listen::incoming(discovery, tls, shutdown.clone()),
+        shutdown.clone().cancelled_owned(),
+    );
+
+    let mut tasks = JoinSet::new();
+    let guard = |shutdown: CancellationToken, ended: CancellationToken| {
+        move || {
+            if !shutdown.is_cancelled() {
+                ended.cancel();
+            }
+        }
+    };
+    let over = guard(shutdown.clone(), ended.clone());
+    tasks.spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the port for nodes failed");
+        }
+        over();
+    });
+    let over = guard(shutdown.clone(), ended.clone());
+    let stop = shutdown.clone();
+    tasks.spawn(async move {
+        fold.run(batches, stop).await;
+        over();
+    });
+    tasks.spawn(monitor.serve(monitoring, shutdown.clone()));
+
+    if let Some(path) = &config.root {
+        write(path, authority.root_pem())?;
+    }
+    if let Some(path) = &config.bound {
+        let text = serde_json::to_string(&bound)
+            .map_err(|e| StartError::Write { path: path.clone(), cause: e.into() })?;
+        write(path, &text)?;
+    }
+    tracing::info!(discovery = %bound.discovery, monitoring = %bound.monitoring, "control plane started");
+    Ok(Running { bound, findings, agents, shutdown, tasks, ended })
+}
+
+/// The one writer: takes what the source says, and makes it known.
+struct Fold {
+    index: Index,
+    resources: Arc<Resources>,
+    placement: Arc<Placement>,
+    metrics: Arc<Metrics>,
+    findings: watch::Sender<Arc<Vec<Finding>>>,
+    ready: watch::Sender<bool>,
+}
+
+impl Fold {
+    async fn run(mut self, mut batches: mpsc::Receiver<Batch>, shutdown: CancellationToken) {
+        loop {
+            let batch = tokio::select! {
+                batch = batches.recv() => batch,
+                () = shutdown.cancelled() => return,
+            };
+            match batch {
+                Some(batch) => self.take(batch),
+                None => return tracing::error!("the reader of manifests ended"),
+            }
+        }
+    }
+
+    fn take(&mut self, batch: Batch) {
+        let changes = batch.changes.len();
+        let deltas = self.index.apply(batch.changes);
+        // A node that hears of a workload asks for its certificate at once: it must be known by then where it runs.
+        self.placement.apply(&deltas);
+        self.resources.apply(&deltas);
+        self.ready.send_replace(true);
+        let findings = report::merge(&batch.findings, self.index.findings(), &batch.places);
+        let counts = Kind::ALL.map(|kind| (kind, self.resources.count(kind)));
+        self.metrics.batch(counts, &findings);
+        tracing::info!(changes, deltas = deltas.len(), findings = findings.len(), "objects read");
+        report::log(&self.findings.borrow(), &findings);
+        self.findings.send_replace(Arc::new(findings));
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })
+}
+
+fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|cause| StartError::Listen { address, cause })
+}
+
+/// Writes a file that others wait for: it appears whole, or not at all.
+fn write(path: &PathBuf, text: &str) -> Result<(), StartError> {
+    let fresh = path.with_extension("new");
+    let written = std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, path));
+    written.map_err(|cause| StartError::Write { path: path.clone(), cause })
+}

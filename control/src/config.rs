@@ -1,0 +1,244 @@
+//! The process's configuration: a file, flags over it, one conversion into what the parts need.
+
+mod duration;
+
+use crate::{cli::RunArgs, issue::Lifetimes};
+use serde::Deserialize;
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use weft_index::IndexConfig;
+
+/// The file, as written. Everything has a default but the manifests and the state.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    manifests: Option<PathBuf>,
+    state: Option<PathBuf>,
+    tokens: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    monitoring: Option<SocketAddr>,
+    names: Vec<String>,
+    bound: Option<PathBuf>,
+    root: Option<PathBuf>,
+    mesh: MeshSettings,
+    ca: CaSettings,
+}
+
+/// What the mesh is called.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct MeshSettings {
+    trust_domain: Option<String>,
+    cluster: Option<String>,
+    network: Option<String>,
+    domain: Option<String>,
+    root_namespace: Option<String>,
+}
+
+/// The certificate authority.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct CaSettings {
+    dir: Option<PathBuf>,
+    leaf_lifetime: Option<String>,
+    leaf_lifetime_max: Option<String>,
+    root_lifetime: Option<String>,
+    intermediate_lifetime: Option<String>,
+}
+
+/// The configuration in use.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The directory of manifests.
+    pub manifests: PathBuf,
+    /// The directory of nodes' tokens.
+    pub tokens: PathBuf,
+    /// The directory of the certificate authority.
+    pub ca: PathBuf,
+    /// How long certificates live.
+    pub lifetimes: Lifetimes,
+    /// Where nodes connect.
+    pub listen: SocketAddr,
+    /// Where metrics and readiness are.
+    pub monitoring: SocketAddr,
+    /// The names that the port's certificate carries.
+    pub names: Vec<String>,
+    /// A file that is told the bound addresses, as JSON.
+    pub bound: Option<PathBuf>,
+    /// A file that is told the root certificates, for the nodes.
+    pub root: Option<PathBuf>,
+    /// What the mesh is called.
+    pub index: IndexConfig,
+}
+
+/// Every default that is not the index's own.
+mod defaults {
+    use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+    /// Istiod's discovery port.
+    pub(super) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 15012);
+    /// Istiod's monitoring port.
+    pub(super) const MONITORING: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 15014);
+    /// Besides these, the address that is listened on. Others' proxies know the control plane by Istio's name.
+    pub(super) const NAMES: [&str; 6] = [
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        "weft-control",
+        "weft-control.weft-system.svc",
+        "istiod.istio-system.svc",
+    ];
+    pub(super) const LEAF: &str = "24h";
+    pub(super) const LEAF_MAX: &str = "90d";
+    pub(super) const ROOT: &str = "3650d";
+    pub(super) const INTERMEDIATE: &str = "730d";
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {cause}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{path}: {cause}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: serde_yaml_ng::Error,
+    },
+    /// Something without a default is not given.
+    #[error("{field} is not given; say --{flag} or write `{field}:` in the configuration file")]
+    Missing {
+        /// The key in the file.
+        field: &'static str,
+        /// The flag.
+        flag: &'static str,
+    },
+    /// A duration that is none.
+    #[error("{field}: `{value}` is not a duration like 30s, 15m, 24h or 365d")]
+    Duration {
+        /// The key in the file.
+        field: &'static str,
+        /// What stands there.
+        value: String,
+    },
+}
+
+impl Config {
+    /// The configuration that the file and the flags give; flags win.
+    pub fn load(args: &RunArgs) -> Result<Self, ConfigError> {
+        let settings = match &args.config {
+            Some(path) => read(path)?,
+            None => Settings::default(),
+        };
+        Self::new(settings, args)
+    }
+
+    fn new(file: Settings, args: &RunArgs) -> Result<Self, ConfigError> {
+        let missing = |field, flag| ConfigError::Missing { field, flag };
+        let manifests = args.manifests.clone().or(file.manifests).ok_or(missing("manifests", "manifests"))?;
+        let state = args.state.clone().or(file.state).ok_or(missing("state", "state"))?;
+        let listen = args.listen.or(file.listen).unwrap_or(defaults::LISTEN);
+        let mut names: Vec<String> = defaults::NAMES.map(str::to_owned).into();
+        if !listen.ip().is_unspecified() {
+            names.push(listen.ip().to_string());
+        }
+        names.extend(file.names.into_iter().chain(args.names.iter().cloned()));
+        names.sort();
+        names.dedup();
+        let leaf = args.leaf_lifetime.clone().or(file.ca.leaf_lifetime);
+        Ok(Self {
+            manifests,
+            tokens: args.tokens.clone().or(file.tokens).unwrap_or_else(|| state.join("tokens")),
+            ca: args.ca.clone().or(file.ca.dir).unwrap_or_else(|| state.join("ca")),
+            lifetimes: Lifetimes {
+                leaf: duration("ca.leafLifetime", leaf, defaults::LEAF)?,
+                leaf_max: duration("ca.leafLifetimeMax", file.ca.leaf_lifetime_max, defaults::LEAF_MAX)?,
+                root: duration("ca.rootLifetime", file.ca.root_lifetime, defaults::ROOT)?,
+                intermediate: duration(
+                    "ca.intermediateLifetime",
+                    file.ca.intermediate_lifetime,
+                    defaults::INTERMEDIATE,
+                )?,
+            },
+            listen,
+            monitoring: args.monitoring.or(file.monitoring).unwrap_or(defaults::MONITORING),
+            names,
+            bound: args.bound.clone().or(file.bound),
+            root: args.root.clone().or(file.root),
+            index: index(file.mesh, args),
+        })
+    }
+}
+
+fn index(mesh: MeshSettings, args: &RunArgs) -> IndexConfig {
+    let default = IndexConfig::default();
+    IndexConfig {
+        trust_domain: args.trust_domain.clone().or(mesh.trust_domain).unwrap_or(default.trust_domain),
+        cluster: mesh.cluster.unwrap_or(default.cluster),
+        network: mesh.network.unwrap_or(default.network),
+        domain: mesh.domain.unwrap_or(default.domain),
+        root_namespace: args.root_namespace.clone().or(mesh.root_namespace).unwrap_or(default.root_namespace),
+    }
+}
+
+fn read(path: &Path) -> Result<Settings, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
+    serde_yaml_ng::from_str(&text).map_err(|cause| ConfigError::Malformed { path: path.to_owned(), cause })
+}
+
+fn duration(field: &'static str, value: Option<String>, default: &str) -> Result<Duration, ConfigError> {
+    let value = value.unwrap_or_else(|| default.to_owned());
+    duration::parse(&value).ok_or(ConfigError::Duration { field, value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str, args: RunArgs) -> Result<Config, String> {
+        let settings: Settings = serde_yaml_ng::from_str(text).map_err(|e| e.to_string())?;
+        Config::new(settings, &args).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_defaults_fill_the_rest() {
+        let args = RunArgs { listen: Some("127.0.0.1:0".parse().unwrap()), ..RunArgs::default() };
+        let text =
+            "manifests: m\nstate: s\nlisten: 10.0.0.1:1\nmesh: {trustDomain: td}\nca: {leafLifetime: 5s}\n";
+        let config = config(text, args).unwrap();
+        assert_eq!(config.listen, "127.0.0.1:0".parse().unwrap());
+        assert_eq!(config.index.trust_domain, "td");
+        assert_eq!(config.index.root_namespace, "weft-system");
+        assert_eq!(config.lifetimes.leaf, Duration::from_secs(5));
+        assert_eq!(config.ca, Path::new("s/ca"));
+        assert!(config.names.contains(&"127.0.0.1".to_owned()));
+    }
+
+    #[test]
+    fn errors_name_what_is_wrong() {
+        for (text, part) in [
+            ("manifests: m\n", "state is not given"),
+            ("state: s\n", "manifests is not given"),
+            ("manifest: m\n", "unknown field `manifest`"),
+            ("manifests: m\nstate: s\nca: {leafLifetime: soon}\n", "ca.leafLifetime: `soon`"),
+        ] {
+            let error = config(text, RunArgs::default()).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

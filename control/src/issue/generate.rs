@@ -1,0 +1,81 @@
+//! The first start: a root, and a signing certificate under it.
+
+use super::authority::{AuthorityError, CA_CERT, CA_KEY, CERT_CHAIN, Lifetimes, ROOT_CERT, serial};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+    time::Duration,
+};
+use time::OffsetDateTime;
+
+/// The root's key is kept for the day on which a new signing certificate is needed.
+const ROOT_KEY: &str = "root-key.pem";
+
+pub(super) fn is_empty(dir: &Path) -> Result<bool, AuthorityError> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(cause) => Err(AuthorityError::Io { path: dir.to_owned(), cause }),
+    }
+}
+
+/// Fills `dir`. It is filled under another name and then moved, so that an interrupted start leaves no half authority.
+pub(super) fn generate(dir: &Path, lifetimes: Lifetimes, trust_domain: &str) -> Result<(), AuthorityError> {
+    let root_key = KeyPair::generate()?;
+    let root_params = params("Weft root", trust_domain, lifetimes.root, None)?;
+    let root = root_params.self_signed(&root_key)?;
+    let key = KeyPair::generate()?;
+    let ca_params = params("Weft intermediate", trust_domain, lifetimes.intermediate, Some(0))?;
+    let root_issuer = Issuer::from_params(&root_params, &root_key);
+    let ca: Certificate = ca_params.signed_by(&key, &root_issuer)?;
+
+    let fresh = dir.with_extension("new");
+    let failed = |path: &Path, cause| AuthorityError::Io { path: path.to_owned(), cause };
+    if fresh.exists() {
+        fs::remove_dir_all(&fresh).map_err(|e| failed(&fresh, e))?;
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(&fresh).map_err(|e| failed(&fresh, e))?;
+    for (file, text, mode) in [
+        (ROOT_KEY, root_key.serialize_pem(), 0o600),
+        (ROOT_CERT, root.pem(), 0o644),
+        (CA_KEY, key.serialize_pem(), 0o600),
+        (CA_CERT, ca.pem(), 0o644),
+        (CERT_CHAIN, ca.pem() + &root.pem(), 0o644),
+    ] {
+        let path = fresh.join(file);
+        write(&path, &text, mode).map_err(|e| failed(&path, e))?;
+    }
+    fs::rename(&fresh, dir).map_err(|e| failed(dir, e))
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn params(
+    name: &str,
+    trust_domain: &str,
+    lifetime: Duration,
+    below: Option<u8>,
+) -> Result<CertificateParams, AuthorityError> {
+    let now = OffsetDateTime::now_utc();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, trust_domain);
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.not_before = now - Duration::from_secs(120);
+    params.not_after = now + lifetime;
+    params.serial_number = Some(serial()?);
+    params.use_authority_key_identifier_extension = below.is_some();
+    params.is_ca = IsCa::Ca(below.map_or(BasicConstraints::Unconstrained, BasicConstraints::Constrained));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}

@@ -1,0 +1,10 @@
+//! Serving nodes: delta discovery and certificates on one port.
+
+pub mod agents;
+pub mod auth;
+mod resources;
+mod stream;
+pub mod tls;
+
+pub use resources::Resources;
+pub use stream::Discovery;

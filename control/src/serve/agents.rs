@@ -1,0 +1,89 @@
+//! The nodes that are connected, and how they fare.
+
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+/// One connected node proxy.
+#[derive(Clone, Debug, Serialize)]
+pub struct Agent {
+    /// The node, as it proved to be.
+    pub node: String,
+    /// The name that it gives itself.
+    pub id: String,
+    /// Since when.
+    pub since: SystemTime,
+    /// Responses sent.
+    pub sent: u64,
+    /// Responses acknowledged.
+    pub acknowledged: u64,
+    /// Responses refused, at least in part.
+    pub refused: u64,
+    /// What it said when it last refused.
+    pub last_refusal: Option<String>,
+}
+
+/// Everyone who is connected.
+#[derive(Debug, Default)]
+pub struct Agents {
+    agents: Mutex<(u64, BTreeMap<u64, Agent>)>,
+}
+
+/// One connection's entry, gone when this is dropped.
+#[derive(Debug)]
+pub struct Entry {
+    agents: Arc<Agents>,
+    key: u64,
+}
+
+impl Agents {
+    /// Everyone who is connected now.
+    pub fn list(&self) -> Vec<Agent> {
+        self.lock().1.values().cloned().collect()
+    }
+
+    /// How many are connected.
+    pub fn count(&self) -> usize {
+        self.lock().1.len()
+    }
+
+    /// Adds a connection.
+    pub fn enter(self: &Arc<Self>, node: String) -> Entry {
+        let agent = Agent {
+            node,
+            id: String::new(),
+            since: SystemTime::now(),
+            sent: 0,
+            acknowledged: 0,
+            refused: 0,
+            last_refusal: None,
+        };
+        let mut agents = self.lock();
+        agents.0 += 1;
+        let key = agents.0;
+        agents.1.insert(key, agent);
+        Entry { agents: self.clone(), key }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, Agent>)> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// Notes something about the connection.
+    pub fn note(&self, change: impl FnOnce(&mut Agent)) {
+        if let Some(agent) = self.agents.lock().1.get_mut(&self.key) {
+            change(agent);
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.agents.lock().1.remove(&self.key);
+    }
+}

@@ -1,0 +1,98 @@
+//! Who is asking.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use std::{io, path::PathBuf};
+use tonic::{Status, metadata::MetadataMap};
+
+/// A node proxy that said who it is and could prove it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The node that it serves.
+    pub node: String,
+}
+
+/// Tells from a request's metadata who asks.
+#[tonic::async_trait]
+pub trait Authenticator: Send + Sync + 'static {
+    /// The caller, or why nobody knows it.
+    async fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, Status>;
+}
+
+/// Knows nodes by bearer tokens in a directory: a file named after the node holds the node's token. For the mode without
+/// Kubernetes. The directory is read for each request, so tokens come and go with their files.
+#[derive(Debug)]
+pub struct NodeTokens {
+    dir: PathBuf,
+}
+
+impl NodeTokens {
+    /// The tokens in `dir`.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    fn node_of(&self, token: &str) -> io::Result<Option<String>> {
+        // Digests are compared instead of tokens: how long that takes says nothing about the token.
+        let presented = digest(&SHA256, token.as_bytes());
+        let mut node = None;
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if name.starts_with('.') || !entry.path().is_file() {
+                continue;
+            }
+            let known = std::fs::read_to_string(entry.path())?;
+            let known = known.trim();
+            if !known.is_empty() && digest(&SHA256, known.as_bytes()).as_ref() == presented.as_ref() {
+                node = Some(name);
+            }
+        }
+        Ok(node)
+    }
+}
+
+#[tonic::async_trait]
+impl Authenticator for NodeTokens {
+    async fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
+        let header = metadata.get("authorization").and_then(|v| v.to_str().ok());
+        let token = header
+            .and_then(|h| h.strip_prefix("Bearer "))
+            .ok_or_else(|| Status::unauthenticated("the request carries no bearer token"))?;
+        match self.node_of(token) {
+            Ok(Some(node)) => Ok(Caller { node }),
+            Ok(None) => Err(Status::unauthenticated("no node has this token")),
+            Err(error) => {
+                tracing::error!(dir = %self.dir.display(), %error, "the nodes' tokens cannot be read");
+                Err(Status::unavailable("control cannot read the nodes' tokens"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bearer(token: &str) -> MetadataMap {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("authorization", format!("Bearer {token}").parse().unwrap());
+        metadata
+    }
+
+    #[tokio::test]
+    async fn a_token_names_its_node_and_nothing_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("n1"), "one\n").unwrap();
+        std::fs::write(dir.path().join("n2"), "two").unwrap();
+        std::fs::write(dir.path().join("empty"), "\n").unwrap();
+        let tokens = NodeTokens::new(dir.path().to_owned());
+        assert_eq!(tokens.authenticate(&bearer("one")).await.unwrap().node, "n1");
+        assert_eq!(tokens.authenticate(&bearer("two")).await.unwrap().node, "n2");
+        for bad in [bearer("three"), bearer(""), MetadataMap::new()] {
+            let status = tokens.authenticate(&bad).await.unwrap_err();
+            assert_eq!(status.code(), tonic::Code::Unauthenticated);
+        }
+        std::fs::remove_file(dir.path().join("n1")).unwrap();
+        assert!(tokens.authenticate(&bearer("one")).await.is_err(), "a token goes with its file");
+    }
+}

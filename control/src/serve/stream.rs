@@ -1,0 +1,249 @@
+//! One node's discovery stream.
+//!
+//! Of each kind one response is under way at a time: the next one is made when the node has answered, out of what is
+//! new by then.
+
+use super::{
+    Resources,
+    agents::{Agents, Entry},
+    auth::Authenticator,
+    resources::{Missing, Moment},
+};
+use crate::metrics::Metrics;
+use std::{collections::VecDeque, pin::Pin, sync::Arc};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use weft_io::discovery::{
+    convert::Kind,
+    proto::discovery::{
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
+        aggregated_discovery_service_server::AggregatedDiscoveryService,
+    },
+};
+
+/// Responses are cut at about this many bytes: others' clients accept 4 MiB where nobody told them better.
+const RESPONSE_BYTES: usize = 2 << 20;
+
+/// A node must know what a workload forbids before it learns of the workload.
+const ORDER: [Kind; 2] = [Kind::Authorization, Kind::Address];
+
+/// The discovery service.
+pub struct Discovery {
+    /// What there is to tell.
+    pub resources: Arc<Resources>,
+    /// Says who asks.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Who is connected.
+    pub agents: Arc<Agents>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Ends all streams.
+    pub shutdown: CancellationToken,
+    /// Turns true when there is a state to tell: until then nodes must not be told that there is nothing.
+    pub ready: watch::Receiver<bool>,
+}
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for Discovery {
+    type DeltaAggregatedResourcesStream =
+        Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        let caller = self.authenticator.authenticate(request.metadata()).await?;
+        tracing::info!(node = %caller.node, "node connected");
+        // One response of each kind may be under way, and the reason of the end.
+        let (sender, receiver) = mpsc::channel(ORDER.len() + 1);
+        let session = Session {
+            resources: self.resources.clone(),
+            metrics: self.metrics.clone(),
+            entry: self.agents.enter(caller.node.clone()),
+            sender,
+            subscriptions: [None, None],
+            nonces: 0,
+        };
+        let (shutdown, ready) = (self.shutdown.clone(), self.ready.clone());
+        tokio::spawn(async move {
+            let end = session.run(request.into_inner(), shutdown, ready).await;
+            tracing::info!(node = %caller.node, reason = end.message(), "node disconnected");
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// What one node knows of one kind.
+#[derive(Debug, Default)]
+struct Subscription {
+    /// Current up to here, once everything that is queued is sent.
+    upto: Moment,
+    /// What is to be sent, one response after another.
+    queue: VecDeque<Part>,
+    /// The response that the node has not answered.
+    pending: Option<String>,
+}
+
+struct Session {
+    resources: Arc<Resources>,
+    metrics: Arc<Metrics>,
+    entry: Entry,
+    sender: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+    /// In the order of `ORDER`.
+    subscriptions: [Option<Subscription>; 2],
+    nonces: u64,
+}
+
+impl Session {
+    async fn run(
+        mut self,
+        mut requests: Streaming<DeltaDiscoveryRequest>,
+        shutdown: CancellationToken,
+        mut ready: watch::Receiver<bool>,
+    ) -> Status {
+        let end = tokio::select! {
+            end = async {
+                if ready.wait_for(|ready| *ready).await.is_err() {
+                    return Status::unavailable("control is going");
+                }
+                self.serve(&mut requests).await
+            } => end,
+            () = shutdown.cancelled() => Status::unavailable("control is going; another will answer"),
+        };
+        // The node may be gone already, and then needs no reason.
+        let _ = self.sender.try_send(Err(end.clone()));
+        end
+    }
+
+    async fn serve(&mut self, requests: &mut Streaming<DeltaDiscoveryRequest>) -> Status {
+        let mut changes = self.resources.watch();
+        loop {
+            let took = tokio::select! {
+                request = requests.message() => match request {
+                    Ok(Some(request)) => self.take(request),
+                    Ok(None) => return Status::ok("the node closed the stream"),
+                    Err(status) => return status,
+                },
+                changed = changes.changed() => match changed {
+                    Ok(()) => Ok(()),
+                    Err(_) => return Status::unavailable("control is going"),
+                },
+            };
+            if let Err(status) = took {
+                return status;
+            }
+            if let Err(status) = self.send_all().await {
+                return status;
+            }
+        }
+    }
+
+    fn take(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
+        if let Some(node) = &request.node {
+            self.entry.note(|a| a.id = node.id.chars().take(256).collect());
+        }
+        let Some(kind) = Kind::from_type_url(&request.type_url) else {
+            // Others' proxies ask for more than there is; an answer would only say so.
+            tracing::debug!(type_url = %request.type_url, "unknown type of resource");
+            return Ok(());
+        };
+        let at = usize::from(ORDER[0] != kind);
+        let Some(subscription) = &mut self.subscriptions[at] else {
+            let missing = self.resources.beyond(kind, &request.initial_resource_versions);
+            let upto = missing.upto;
+            // Also where there is nothing to tell: the node waits to hear that.
+            let queue = cut(missing);
+            self.subscriptions[at] = Some(Subscription { upto, queue, pending: None });
+            return Ok(());
+        };
+        if request.response_nonce.is_empty() || subscription.pending.as_ref() != Some(&request.response_nonce)
+        {
+            return Ok(());
+        }
+        subscription.pending = None;
+        match request.error_detail {
+            None => self.entry.note(|a| a.acknowledged += 1),
+            Some(error) => {
+                let reason: String = error.message.chars().take(1024).collect();
+                tracing::warn!(?kind, %reason, "a node refuses resources");
+                self.metrics.refused(kind);
+                self.entry.note(|a| {
+                    a.refused += 1;
+                    a.last_refusal = Some(reason);
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what may be sent now.
+    async fn send_all(&mut self) -> Result<(), Status> {
+        for (at, kind) in ORDER.into_iter().enumerate() {
+            let Some(subscription) = &mut self.subscriptions[at] else { continue };
+            if subscription.pending.is_some() {
+                continue;
+            }
+            if subscription.queue.is_empty() {
+                let missing = self.resources.since(kind, subscription.upto);
+                let missing = missing.ok_or_else(|| Status::aborted("too far behind; connect again"))?;
+                subscription.upto = missing.upto;
+                if !missing.resources.is_empty() || !missing.removed.is_empty() {
+                    subscription.queue = cut(missing);
+                }
+            }
+            let Some(part) = subscription.queue.pop_front() else { continue };
+            self.nonces += 1;
+            let nonce = self.nonces.to_string();
+            subscription.pending = Some(nonce.clone());
+            let response = response(kind, part, subscription.upto, nonce);
+            self.metrics.sent(kind, response.resources.len() + response.removed_resources.len());
+            self.entry.note(|a| a.sent += 1);
+            self.sender.send(Ok(response)).await.map_err(|_| Status::cancelled("the node went away"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A part of what is missing, small enough for one response.
+#[derive(Debug, Default)]
+struct Part {
+    resources: Vec<Arc<Resource>>,
+    removed: Vec<String>,
+}
+
+/// Cuts what is missing into parts; at least one.
+fn cut(missing: Missing) -> VecDeque<Part> {
+    let mut parts = VecDeque::new();
+    let mut part = Part { removed: missing.removed, ..Part::default() };
+    let mut bytes = 0;
+    for resource in missing.resources {
+        let size = size_of(&resource);
+        if bytes > 0 && bytes + size > RESPONSE_BYTES {
+            parts.push_back(std::mem::take(&mut part));
+            bytes = 0;
+        }
+        bytes += size;
+        part.resources.push(resource);
+    }
+    parts.push_back(part);
+    parts
+}
+
+fn size_of(resource: &Resource) -> usize {
+    resource.name.len()
+        + resource.version.len()
+        + resource.resource.as_ref().map_or(0, |a| a.value.len())
+        + 64
+}
+
+fn response(kind: Kind, part: Part, version: Moment, nonce: String) -> DeltaDiscoveryResponse {
+    DeltaDiscoveryResponse {
+        system_version_info: version.to_string(),
+        type_url: kind.type_url().to_owned(),
+        resources: part.resources.iter().map(|r| Resource::clone(r)).collect(),
+        removed_resources: part.removed,
+        nonce,
+    }
+}

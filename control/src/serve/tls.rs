@@ -1,0 +1,93 @@
+//! The port's TLS: a certificate of the own authority, made anew when half of its life is over.
+
+use crate::issue::{Authority, AuthorityError};
+use rcgen::SanType;
+use rustls::{
+    ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// How long the port's own certificate lives.
+const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A name that no certificate can carry.
+    #[error("`{0}` is not a DNS name or an IP address")]
+    BadName(String),
+    /// The authority gives no certificate.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// rustls refuses.
+    #[error("TLS: {0}")]
+    Rustls(#[from] rustls::Error),
+}
+
+/// The configuration of a port that answers to `names`.
+pub fn server_config(authority: Arc<Authority>, names: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
+    let names = names.iter().map(|n| name(n)).collect::<Result<Vec<_>, _>>()?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let resolver = Resolver { authority, names, provider: provider.clone(), current: Mutex::new(None) };
+    // A start without a certificate is to fail at once, not at the first handshake.
+    resolver.renew()?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn name(name: &str) -> Result<SanType, TlsError> {
+    if let Ok(ip) = name.parse::<IpAddr>() {
+        return Ok(SanType::IpAddress(ip));
+    }
+    name.try_into().map(SanType::DnsName).map_err(|_| TlsError::BadName(name.to_owned()))
+}
+
+struct Resolver {
+    authority: Arc<Authority>,
+    names: Vec<SanType>,
+    provider: Arc<CryptoProvider>,
+    current: Mutex<Option<(Instant, Arc<CertifiedKey>)>>,
+}
+
+impl Resolver {
+    fn renew(&self) -> Result<Arc<CertifiedKey>, TlsError> {
+        let (chain, key) = self.authority.server(self.names.clone(), LIFETIME)?;
+        let certified = Arc::new(CertifiedKey::from_der(chain, key, &self.provider)?);
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), certified.clone()));
+        Ok(certified)
+    }
+}
+
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resolver").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match current {
+            Some((made, certified)) if made.elapsed() < LIFETIME / 2 => Some(certified),
+            old => match self.renew() {
+                Ok(certified) => Some(certified),
+                Err(error) => {
+                    tracing::error!(%error, "the port's certificate cannot be renewed");
+                    old.map(|(_, certified)| certified)
+                }
+            },
+        }
+    }
+}
