@@ -74,6 +74,7 @@ pub async fn run(config: Config, log: LogHandle, keeper: Arc<KeeperClient>) -> R
     let inherited = keeper.listeners().map_err(AppError::Keeper)?;
     let inherited: BTreeMap<ListenerName, TcpListener> =
         inherited.into_iter().filter_map(|(name, fd)| Some((name.parse().ok()?, fd.into()))).collect();
+    let flows = kernel.flows()?;
     let kernel = Arc::new(Mutex::new(kernel));
     let enroller = Enroller::new(
         (config.node.clone(), config.network.as_str().into()),
@@ -108,6 +109,7 @@ pub async fn run(config: Config, log: LogHandle, keeper: Arc<KeeperClient>) -> R
         status,
         ready: Some(ready.task("pods")),
         keeper: keeper.clone(),
+        flows,
         wishes: keeper.wishes().map_err(AppError::Keeper)?,
     };
     let admin = Arc::new(admin);

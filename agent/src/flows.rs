@@ -74,7 +74,9 @@ impl KernelFlows {
                     measure(&record, flow);
                     if flow.established {
                         record.open();
-                        record.finish(Reason::Ok);
+                        // One that was asked to close was cut for that.
+                        let reason = record.live().requested().unwrap_or(Reason::Ok);
+                        record.finish(reason);
                     } else {
                         record.finish(Reason::ConnectFailed);
                     }

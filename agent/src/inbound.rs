@@ -3,7 +3,9 @@
 mod accept;
 mod authorize;
 mod deliver;
+mod direct;
 mod revoke;
 
 pub use accept::{accept_hbone, accept_plain};
+pub use direct::cut_refused;
 pub use revoke::revoke;

@@ -3,14 +3,16 @@
 
 use super::{AppError, lock};
 use crate::{
-    inbound::revoke,
+    inbound::{cut_refused, revoke},
     keeper::{KeeperClient, client::Wish},
+    kernel::Flows,
     lanes::Shared,
     pods::{Enroller, PodSpec},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Notify, mpsc, watch};
 use weft_io::{discovery::StatusHandle, lifecycle::ready};
+use weft_model::Snapshot;
 
 /// Namespaces vanish without notice; this is how soon it is seen. Failed enrolments are tried again as often.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
@@ -31,6 +33,8 @@ pub struct Follower {
     pub ready: Option<ready::Guard>,
     /// Holds the listeners, and is told when they are served.
     pub keeper: Arc<KeeperClient>,
+    /// The connections that the kernel joined.
+    pub flows: Flows,
     /// What the keeper wants.
     pub wishes: mpsc::Receiver<Wish>,
 }
@@ -49,10 +53,7 @@ impl Follower {
             // New connections are judged by the new policies from here on; now for those that were there before.
             if snapshot.version != revoked_at {
                 revoked_at = snapshot.version;
-                let closed = revoke(&snapshot, &self.shared.telemetry.connections);
-                if closed > 0 {
-                    tracing::info!(connections = closed, "closing what the policies no longer allow");
-                }
+                self.revoke(&snapshot);
             }
             self.become_ready()?;
             tokio::select! {
@@ -70,6 +71,16 @@ impl Follower {
                 },
                 () = tokio::time::sleep(LOOK_AFTER) => {}
             }
+        }
+    }
+
+    fn revoke(&self, snapshot: &Snapshot) {
+        // The records first: they say why the connection ended, before its end is seen.
+        let closed = revoke(snapshot, &self.shared.telemetry.connections);
+        let pods = self.enroller.pods().map(|pod| (pod.cookie(), pod.clone())).collect();
+        let cut = cut_refused(snapshot, &self.flows.all(), &pods);
+        if closed + cut > 0 {
+            tracing::info!(records = closed, direct = cut, "closing what the policies no longer allow");
         }
     }
 

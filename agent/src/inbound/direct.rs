@@ -1,0 +1,56 @@
+//! Connections that the kernel joined between two pods of this node, and that the policies no longer allow.
+
+use super::authorize::authorize;
+use crate::{
+    kernel::{Flow, Verdict},
+    pods::{
+        Pod,
+        destroy::{ANY, destroy},
+    },
+};
+use rustc_hash::FxHashMap;
+use std::{net::SocketAddr, sync::Arc};
+use weft_model::Snapshot;
+
+/// Cuts those of `flows` that `snapshot` would refuse now; answers how many that were. `pods` are the enrolled ones, by
+/// the cookie of their network namespace.
+pub fn cut_refused(snapshot: &Snapshot, flows: &[Flow], pods: &FxHashMap<u64, Arc<Pod>>) -> usize {
+    flows.iter().filter(|flow| refused(snapshot, flow, pods).is_some_and(cut)).count()
+}
+
+/// A connection to be cut.
+struct Refused<'a> {
+    from: &'a Pod,
+    to: &'a Pod,
+    /// The cookie of the client's socket.
+    socket: u64,
+    client: SocketAddr,
+    server: SocketAddr,
+}
+
+/// `None` for a connection that is not direct, or still allowed.
+fn refused<'a>(snapshot: &Snapshot, flow: &Flow, pods: &'a FxHashMap<u64, Arc<Pod>>) -> Option<Refused<'a>> {
+    if flow.verdict != Verdict::Direct || !flow.established {
+        return None;
+    }
+    let (from, to, client) = (pods.get(&flow.source)?, pods.get(&flow.destination?)?, flow.client?);
+    let server = flow.backend.unwrap_or(flow.original);
+    let identity = from.workload(snapshot)?.identity();
+    let verdict = authorize(snapshot, to.workload(snapshot)?, Some(&identity), client.ip(), server);
+    (!verdict.is_allowed()).then_some(Refused { from, to, socket: flow.socket, client, server })
+}
+
+/// Destroys the server's socket, so that the client sees the same reset as it would of a connection through the agent; or
+/// the client's, where the server's is gone or not yet there.
+fn cut(refused: Refused<'_>) -> bool {
+    let Refused { from, to, socket, client, server } = refused;
+    let done = match destroy(&to.netns, server, client, ANY) {
+        Ok(false) => destroy(&from.netns, client, server, socket),
+        done => done,
+    };
+    done.unwrap_or_else(|error| {
+        tracing::error!(from = %from.spec, to = %to.spec, %client, %server, %error,
+            "a connection that the policies no longer allow cannot be cut");
+        false
+    })
+}
