@@ -31,7 +31,6 @@ impl Output {
     /// Prints a list; an empty one says so.
     pub fn list<T: Row + Serialize>(self, rows: &[T], out: &mut impl Write) -> Result<(), CliError> {
         match self {
-            Output::Table if rows.is_empty() => writeln!(out, "{}", T::EMPTY)?,
             Output::Table => out.write_all(table(rows).as_bytes())?,
             _ => self.data(&rows, out)?,
         }
@@ -78,8 +77,11 @@ pub trait Row {
     fn cells(&self) -> Vec<String>;
 }
 
-/// Aligned columns, two spaces apart, nothing else; a line break at the end.
+/// Aligned columns, two spaces apart, nothing else; a line break at the end. No rows are said in words.
 pub fn table<T: Row>(rows: &[T]) -> String {
+    if rows.is_empty() {
+        return format!("{}\n", T::EMPTY);
+    }
     columns(Some(T::HEAD), rows.iter().map(Row::cells))
 }
 

@@ -45,7 +45,7 @@ impl Row for Service {
 
 impl Row for Policy {
     const HEAD: &'static [&'static str] = &["POLICY", "ACTION", "SCOPE", "WORKLOADS", "RULES"];
-    const EMPTY: &'static str = "no policies: everything is allowed";
+    const EMPTY: &'static str = "no policies: control has told of none, so everything is allowed";
 
     fn cells(&self) -> Vec<String> {
         let action = if self.dry_run { format!("{} (dry run)", self.action) } else { self.action.clone() };

@@ -48,10 +48,7 @@ impl Show for Status {
             let _ = writeln!(text, "refused: {}: {}", refused.resource, refused.error);
         }
         text.push('\n');
-        match self.pods.is_empty() {
-            true => text.push_str(&format!("{}\n", Pod::EMPTY)),
-            false => text.push_str(&table(&self.pods)),
-        }
+        text.push_str(&table(&self.pods));
         text
     }
 }

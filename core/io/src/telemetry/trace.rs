@@ -1,6 +1,9 @@
 //! The process's own log: its format, its level, and how the level changes while it runs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    io::IsTerminal,
+    sync::{Arc, Mutex, PoisonError},
+};
 use tracing_subscriber::{
     EnvFilter, Registry, filter::LevelFilter, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
@@ -52,9 +55,11 @@ impl LogHandle {
     pub fn install(directives: &str, format: LogFormat) -> Result<Self, LogError> {
         let (filter, handle) = Self::new(directives)?;
         let registry = tracing_subscriber::registry().with(filter);
+        let lines = fmt::layer().with_writer(std::io::stderr);
         match format {
-            LogFormat::Text => registry.with(fmt::layer().with_writer(std::io::stderr)).try_init()?,
-            LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init()?,
+            // Colours are for people who look; a file or a log collector gets plain text.
+            LogFormat::Text => registry.with(lines.with_ansi(std::io::stderr().is_terminal())).try_init()?,
+            LogFormat::Json => registry.with(lines.json()).try_init()?,
         }
         Ok(handle)
     }
