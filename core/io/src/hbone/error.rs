@@ -73,6 +73,13 @@ impl HboneError {
             Self::Certificate(_) => Reason::NoCertificate,
             Self::Tls { .. } => Reason::TlsFailure,
             Self::Http2 { source, .. } if source.is_reset() => Reason::RejectedByPeer,
+            // Of all that is under HTTP/2 only TLS calls data invalid: the server refused our certificate, which in
+            // TLS 1.3 a client hears of after its handshake.
+            Self::Http2 { source, .. }
+                if source.get_io().is_some_and(|e| e.kind() == io::ErrorKind::InvalidData) =>
+            {
+                Reason::TlsFailure
+            }
             Self::Http2 { .. } => Reason::TunnelLost,
             Self::Refused { .. } => Reason::RejectedByPeer,
             Self::PoolClosed => Reason::Drained,

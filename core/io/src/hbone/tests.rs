@@ -205,6 +205,13 @@ fn failures_say_what_was_wrong() {
         assert_eq!(error.reason(), Reason::TlsFailure);
         assert!(error.to_string().contains("expected spiffe://cluster.local/ns/shop/sa/cart"), "{error}");
 
+        let foreign = Identity::new("elsewhere", "shop", "web");
+        let (_, dial) = dialler(m.server.addr);
+        let key = m.server.key(&foreign, &identity("db"));
+        let error = m.pool.open(&key, &m.ca.cert(&foreign), dial, &to(8080)).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::TlsFailure, "{error}");
+        assert!(error.to_string().contains("ended TLS with the alert CertificateUnknown"), "{error}");
+
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let (_, dial) = dialler(closed);
         let error = m.pool.open(&m.key, &m.cert, dial, &to(8080)).await.unwrap_err();

@@ -51,6 +51,9 @@ pub enum BadRecord {
     /// Its content has no type, or is longer than allowed.
     #[error("a TLS record has malformed content")]
     Content,
+    /// The peer ended the session and said why; after a handshake this is how a server refuses a client's certificate.
+    #[error("the peer ended TLS with the alert {:?}", rustls::AlertDescription::from(*.0))]
+    Alert(u8),
     /// A handshake message that has no place after the handshake, or a broken one.
     #[error("an unexpected TLS handshake message")]
     Message,

@@ -22,6 +22,7 @@ use tokio::{
 
 /// How many records without data may follow one another.
 const MOST_EMPTY: u32 = 32;
+/// The alert that ends a session in peace, as it is sent.
 const CLOSE_NOTIFY: [u8; 2] = [1, 0];
 
 /// The byte stream inside TLS, over TCP.
@@ -120,8 +121,11 @@ impl TlsIo {
             Kind::Data => {}
             Kind::Handshake => self.session.handle(&buffer[content])?,
             // Whatever the alert says, nothing follows it; only a close without errors is a peaceful end.
-            Kind::Alert if buffer[content] == CLOSE_NOTIFY => self.peer_has_closed = true,
-            Kind::Alert => return Err(BadRecord::Content),
+            Kind::Alert => match buffer[content] {
+                [_, 0] => self.peer_has_closed = true,
+                [_, why] => return Err(BadRecord::Alert(why)),
+                _ => return Err(BadRecord::Content),
+            },
         }
         Ok(true)
     }
