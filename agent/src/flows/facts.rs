@@ -29,7 +29,8 @@ pub fn told(snapshot: &Snapshot, flow: &Flow, seen: Seen) -> Vec<Facts> {
         facts.path = Path::Direct;
         facts.source_identity = Some(source.identity());
         facts.destination_identity = seen.destination.as_ref().map(|w| w.identity());
-        facts.policy = seen.destination.as_ref().and_then(|w| decided(snapshot, source, w, &facts));
+        let allowed = flow.verdict == Verdict::Direct;
+        facts.policy = seen.destination.as_ref().and_then(|w| decided(snapshot, source, w, &facts, allowed));
     }
     facts.source = seen.source;
     facts.destination = seen.destination;
@@ -45,8 +46,15 @@ fn client(flow: &Flow, source: &Workload, at: SocketAddr) -> SocketAddr {
     flow.client.unwrap_or_else(|| SocketAddr::new(own().copied().unwrap_or(at.ip()), 0))
 }
 
-/// The policy that allowed or refused it: the kernel knows only the answer.
-fn decided(snapshot: &Snapshot, source: &Workload, to: &Workload, facts: &Facts) -> Option<PolicyKey> {
+/// The policy that allowed or refused it: the kernel knows only the answer. None where the policies have changed since,
+/// and would now answer otherwise.
+fn decided(
+    snapshot: &Snapshot,
+    source: &Workload,
+    to: &Workload,
+    facts: &Facts,
+    allowed: bool,
+) -> Option<PolicyKey> {
     let identity = source.identity();
     let connection = Connection {
         identity: Some(&identity),
@@ -54,5 +62,6 @@ fn decided(snapshot: &Snapshot, source: &Workload, to: &Workload, facts: &Facts)
         destination_ip: facts.destination_addr.ip(),
         destination_port: facts.destination_addr.port(),
     };
-    decide::inbound(snapshot, to, &connection).policy
+    let verdict = decide::inbound(snapshot, to, &connection);
+    verdict.policy.filter(|_| verdict.refused.is_none() == allowed)
 }

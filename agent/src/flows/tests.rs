@@ -88,6 +88,7 @@ fn a_direct_connection_is_told_from_both_sides() {
     assert_eq!(facts.destination_identity.unwrap().to_string(), "spiffe://cluster.local/ns/shop/sa/db");
     assert!(live[0].age() >= Duration::from_secs(3), "it is as old as the kernel says");
     assert_eq!(live[0].counters.rtt_micros(), 85);
+    assert_eq!(facts.policy, None, "what would refuse it now did not allow it then");
     world.take(EventKind::Close, Flow { bytes_sent: 150, ..direct() });
     assert_eq!(world.live(), 0);
     let text = world.telemetry.scrape();
@@ -111,6 +112,16 @@ fn a_close_without_an_opening_counts_both() {
     let ended = world.telemetry.connections.ended();
     assert_eq!(ended.len(), 2);
     assert!(ended.iter().all(|e| e.opened && e.reason == Reason::Ok));
+}
+
+#[test]
+fn what_was_cut_ends_for_what_it_was_cut_for() {
+    let mut world = World::new();
+    world.take(EventKind::Open, direct());
+    assert_eq!(world.telemetry.connections.close_where(|_| Some(Reason::PolicyChanged)), 2);
+    world.take(EventKind::Close, direct());
+    let ended = world.telemetry.connections.ended();
+    assert!(ended.iter().all(|e| e.opened && e.reason == Reason::PolicyChanged));
 }
 
 #[test]
