@@ -8,6 +8,7 @@ mod agents;
 mod arrivals;
 mod attach;
 mod cgroup;
+mod diag;
 mod error;
 mod events;
 mod flows;

@@ -86,10 +86,5 @@ impl Events {
 
 /// `None` for an entry that this agent does not know.
 fn parse(bytes: &[u8]) -> Option<Event> {
-    if bytes.len() < size_of::<abi::Event>() {
-        return None;
-    }
-    // SAFETY: the length suffices, and `abi::Event` is `Plain`: any bytes are a value.
-    let event = unsafe { bytes.as_ptr().cast::<abi::Event>().read_unaligned() };
-    Event::from_abi(&event)
+    Event::from_abi(&maps::read(bytes)?)
 }

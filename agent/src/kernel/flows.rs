@@ -1,7 +1,13 @@
 //! Live connections of enrolled workloads, as the kernel sees them.
 
-use super::{Kernel, KernelError, maps::Table};
-use std::{net::SocketAddr, time::Duration};
+use super::{Kernel, KernelError, diag};
+use aya::maps::MapData;
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use weft_ebpf_abi::{self as abi, verdict};
 
 /// Which way a connection went.
@@ -64,7 +70,7 @@ pub struct Flow {
     pub established: bool,
     /// When it was asked for, on the monotonic clock.
     pub opened: Duration,
-    /// When these figures were taken, on the monotonic clock. Live ones may be 200 ms old, idle ones older.
+    /// When these figures were taken, on the monotonic clock.
     pub updated: Duration,
     /// Bytes that the server acknowledged.
     pub bytes_sent: u64,
@@ -99,21 +105,75 @@ impl Flow {
     }
 }
 
+/// What a live socket's counters say.
+pub(super) struct Figures {
+    pub(super) srtt_us: u32,
+    pub(super) retransmits: u32,
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_received: u64,
+}
+
+impl Flow {
+    /// A live connection by what its socket carries; `None` for one that is not accounted, or not established.
+    pub(super) fn live(
+        socket: u64,
+        client: SocketAddr,
+        state: &abi::SocketState,
+        figures: Figures,
+    ) -> Option<Self> {
+        let verdict = Verdict::from_abi(state.verdict)?;
+        let backend = state.arrival.backend;
+        (state.established != 0).then(|| Self {
+            socket,
+            source: state.arrival.source,
+            destination: (verdict == Verdict::Direct).then_some(state.destination),
+            client: Some(client),
+            original: state.arrival.original.into(),
+            backend: (backend.port != 0).then(|| backend.into()),
+            verdict,
+            established: true,
+            opened: Duration::from_nanos(state.opened_ns),
+            updated: now(),
+            bytes_sent: figures.bytes_sent,
+            bytes_received: figures.bytes_received,
+            srtt: Duration::from_micros(figures.srtt_us.into()),
+            retransmits: figures.retransmits,
+        })
+    }
+}
+
+/// The monotonic clock, as the programs read it.
+fn now() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
+}
+
+/// A way into the sockets of each enrolled pod, by cookie.
+pub(super) type Diags = Arc<Mutex<BTreeMap<u64, diag::Diag>>>;
+
 /// Reads the live connections.
 pub struct Flows {
-    table: Table<u64, abi::Flow>,
+    diags: Diags,
+    states: MapData,
 }
 
 impl Kernel {
     /// A reader of live connections.
     pub fn flows(&self) -> Result<Flows, KernelError> {
-        Ok(Flows { table: Table::open(&self.pins, "FLOWS")? })
+        Ok(Flows { diags: self.diags.clone(), states: diag::states(&self.pins)? })
     }
 }
 
 impl Flows {
-    /// Every live connection, in no particular order. The kernel keeps the 16,384 most recently active ones.
+    /// Every live connection of the pods that this agent enrolled, in no particular order, with figures of this instant.
+    /// Walks the pods' sockets: not for the data path. A pod that does not answer is left out.
     pub fn all(&self) -> Vec<Flow> {
-        self.table.entries().filter_map(|(_, flow)| Flow::from_abi(&flow)).collect()
+        let mut flows = Vec::new();
+        let diags = self.diags.lock().unwrap_or_else(PoisonError::into_inner);
+        for (cookie, diag) in diags.iter() {
+            if let Err(error) = diag.flows(&self.states, &mut flows) {
+                tracing::warn!(%cookie, %error, "cannot read a pod's connections");
+            }
+        }
+        flows
     }
 }

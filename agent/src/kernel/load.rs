@@ -4,6 +4,7 @@ use super::{
     KernelError,
     agents::Agents,
     attach,
+    flows::Diags,
     maps::{self, NAMES, Raw, Table},
     pins::{self, Pins},
     reconcile::Reconciler,
@@ -39,6 +40,7 @@ pub struct Kernel {
     pub(super) listeners: SockHash<aya::maps::MapData, Raw<ListenerKey>>,
     pub(super) agents: Agents,
     pub(super) reconciler: Reconciler,
+    pub(super) diags: Diags,
 }
 
 impl Kernel {
@@ -71,6 +73,7 @@ impl Kernel {
             listeners: maps::listeners(&pins)?,
             agents: Agents::open(&pins)?,
             reconciler: Reconciler::open(&pins)?,
+            diags: Diags::default(),
             cgroup,
             node,
             pins,

@@ -6,7 +6,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, So
 use weft_ebpf_abi::{ListenerKey, Plain};
 
 /// Every map of the object, under the name it is pinned by.
-pub(super) const NAMES: [&str; 13] = [
+pub(super) const NAMES: [&str; 12] = [
     "CONFIG",
     "AGENTS",
     "WORKLOADS",
@@ -16,7 +16,6 @@ pub(super) const NAMES: [&str; 13] = [
     "PAIRS",
     "ARRIVALS",
     "LISTENERS",
-    "FLOWS",
     "EVENTS",
     "STATS",
     "SOCKETS",
@@ -98,6 +97,13 @@ pub(super) fn ring(pins: &Pins) -> Result<RingBuf<MapData>, KernelError> {
     map.try_into().map_err(KernelError::map(name))
 }
 
-fn data(pins: &Pins, name: &'static str) -> Result<MapData, KernelError> {
+/// Opens any pinned map.
+pub(super) fn data(pins: &Pins, name: &'static str) -> Result<MapData, KernelError> {
     MapData::from_pin(pins.map(name)).map_err(KernelError::map(name))
+}
+
+/// A value of the shared layout that the kernel wrote; `None` for fewer bytes than it has.
+pub(super) fn read<T: Plain>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: the length suffices, and `Plain` promises that any bytes are a value.
+    (bytes.len() >= size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }

@@ -1,7 +1,9 @@
 //! Enrolling a pod: its own copy of `sk_lookup`, the agent's listeners, and then the entry that makes `connect` see it.
 
 use super::{
-    Kernel, KernelError, load,
+    Kernel, KernelError,
+    diag::Diag,
+    load,
     maps::Raw,
     pins::{self, Pins},
     sys,
@@ -13,6 +15,7 @@ use aya::{
 use std::{
     net::IpAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
+    sync::PoisonError,
 };
 use weft_ebpf_abi::{LISTENER_SLOTS, ListenerKey, Workload, listener, workload};
 
@@ -68,12 +71,15 @@ impl Kernel {
             self.set_listeners(pod.cookie, role, sockets)?;
         }
         self.attach_lookup(pod)?;
+        let diag = Diag::open(pod.netns)?;
+        self.diags.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.cookie, diag);
         self.workloads.put(pod.cookie, entry(pod))
     }
 
     /// Lets a pod go: its connections are its own again. Not an error for one that is not enrolled.
     pub fn leave(&mut self, cookie: u64) -> Result<(), KernelError> {
         self.workloads.delete(cookie)?;
+        self.diags.lock().unwrap_or_else(PoisonError::into_inner).remove(&cookie);
         pins::remove_file(&self.pins.pod(cookie))?;
         for role in [listener::OUTBOUND, listener::INBOUND, listener::HBONE] {
             self.set_listeners(cookie, role, &[])?;

@@ -110,7 +110,6 @@ fn entries_of(pins: &Pins, name: &'static str) -> Result<Option<usize>, KernelEr
         "BACKENDS" => count::<abi::BackendKey, abi::Backend>(pins, name),
         "PAIRS" => count::<abi::PairKey, u32>(pins, name),
         "ARRIVALS" => count::<abi::ArrivalKey, abi::Arrival>(pins, name),
-        "FLOWS" => count::<u64, abi::Flow>(pins, name),
         _ => Ok(None),
     }
 }

@@ -16,7 +16,7 @@ pub mod verdict {
     pub const OWN: u32 = 5;
 }
 
-/// A connection of an enrolled workload, as its client's socket sees it. `FLOWS[socket cookie]` while it lasts.
+/// A connection of an enrolled workload, as its client's socket sees it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {

@@ -36,8 +36,7 @@ plain! {
     Arrival { source: u64, original: Endpoint, backend: Endpoint, kind: u32, flags: u32 }
     Excess { received_by_fin: u64, sent: u32, received: u32 }
     SocketState {
-        arrival: Arrival, destination: u64, opened_ns: u64, updated_ns: u64, verdict: u32, established: u32,
-        excess: Excess,
+        arrival: Arrival, destination: u64, opened_ns: u64, verdict: u32, established: u32, excess: Excess,
     }
     ListenerKey { cookie: u64, role: u32, slot: u32 }
     Flow {
@@ -57,6 +56,6 @@ unsafe impl Plain for u64 {}
 const _: () = assert!(size_of::<Endpoint>() == 20);
 const _: () = assert!(size_of::<ArrivalKey>() == 48);
 const _: () = assert!(size_of::<Arrival>() == 56);
-const _: () = assert!(size_of::<SocketState>() == 104);
+const _: () = assert!(size_of::<SocketState>() == 96);
 const _: () = assert!(size_of::<Flow>() == 136);
 const _: () = assert!(size_of::<Event>() == 144);

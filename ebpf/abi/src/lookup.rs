@@ -174,8 +174,6 @@ pub struct SocketState {
     pub destination: u64,
     /// When the connection was asked for, in nanoseconds of the monotonic clock.
     pub opened_ns: u64,
-    /// When `FLOWS` last got its figures.
-    pub updated_ns: u64,
     /// A verdict, see [`crate::verdict`]; 0 for a socket that is not accounted.
     pub verdict: u32,
     /// Non-zero once the connection was established.

@@ -9,8 +9,8 @@ use aya_ebpf::{
 use core::ffi::c_void;
 use weft_ebpf::World;
 use weft_ebpf_abi::{
-    Addr, Arrival, ArrivalKey, Backend, BackendKey, Config, Destination, Endpoint, Flow, ListenerKey,
-    PairKey, Service, SocketState, Stat, Workload,
+    Addr, Arrival, ArrivalKey, Backend, BackendKey, Config, Destination, Endpoint, ListenerKey, PairKey,
+    Service, SocketState, Stat, Workload,
 };
 
 /// BPF_F_NO_PREALLOC: memory for what is there, not for what could be.
@@ -35,8 +35,6 @@ pub static PAIRS: HashMap<PairKey, u32> = HashMap::with_max_entries(1 << 19, SPA
 pub static ARRIVALS: LruHashMap<ArrivalKey, Arrival> = LruHashMap::with_max_entries(1 << 15, 0);
 #[map]
 pub static LISTENERS: SockHash<ListenerKey> = SockHash::with_max_entries(1 << 14, 0);
-#[map]
-pub static FLOWS: LruHashMap<u64, Flow> = LruHashMap::with_max_entries(1 << 14, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]

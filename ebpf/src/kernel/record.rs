@@ -1,8 +1,8 @@
-//! What is written down of a connection: its arrival, its flow, its events.
+//! What is written down of a connection: its arrival, its events.
 
 use super::{
     address,
-    maps::{ARRIVALS, EVENTS, FLOWS, count},
+    maps::{ARRIVALS, EVENTS, count},
 };
 use aya_ebpf::{
     EbpfContext as _,
@@ -12,9 +12,6 @@ use aya_ebpf::{
 };
 use weft_ebpf::Route;
 use weft_ebpf_abi::{ArrivalKey, Endpoint, Event, Flow, SocketState, Stat, event, verdict};
-
-/// How old the figures of a live flow may get, in nanoseconds. Every round trip is a chance to refresh them.
-const REFRESH_NS: u64 = 200_000_000;
 
 /// The reader polls; it is woken only when this many bytes wait, so that a storm of short connections does not pay a
 /// wake-up each.
@@ -38,20 +35,7 @@ pub fn established(ctx: &SockOpsContext, state: &mut SocketState) {
     }
     state.established = 1;
     weft_ebpf::established(&mut state.excess);
-    let flow = measure(ctx, state);
-    keep(&flow, state);
-    tell(flow, event::OPEN);
-}
-
-/// A round trip was made.
-#[inline(always)]
-pub fn progress(ctx: &SockOpsContext, state: &mut SocketState) {
-    // SAFETY: the helper takes nothing and cannot fail.
-    let now = unsafe { bpf_ktime_get_ns() };
-    if state.verdict != 0 && now.wrapping_sub(state.updated_ns) >= REFRESH_NS {
-        let flow = measure(ctx, state);
-        keep(&flow, state);
-    }
+    tell(measure(ctx, state), event::OPEN);
 }
 
 /// The connection moved to another state of TCP.
@@ -72,9 +56,7 @@ pub fn closed(ctx: &SockOpsContext, state: &mut SocketState) {
     if state.verdict == 0 {
         return;
     }
-    let flow = measure(ctx, state);
-    let _ = FLOWS.remove(flow.socket);
-    tell(flow, event::CLOSE);
+    tell(measure(ctx, state), event::CLOSE);
 }
 
 /// Policy refused the connection before there was one.
@@ -141,14 +123,6 @@ fn measure(ctx: &SockOpsContext, state: &SocketState) -> Flow {
             established: state.established,
             pad: 0,
         }
-    }
-}
-
-#[inline(always)]
-fn keep(flow: &Flow, state: &mut SocketState) {
-    state.updated_ns = flow.updated_ns;
-    if FLOWS.insert(flow.socket, flow, 0).is_err() {
-        count(Stat::RecordsLost);
     }
 }
 

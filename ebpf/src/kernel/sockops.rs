@@ -3,8 +3,8 @@
 use super::{maps, record};
 use aya_ebpf::{
     bindings::{
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_RTT_CB_FLAG,
-        BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
+        BPF_SOCK_OPS_TCP_CONNECT_CB,
     },
     macros::sock_ops,
     programs::SockOpsContext,
@@ -20,7 +20,6 @@ pub fn weft_sockops(ctx: SockOpsContext) -> u32 {
     if op != BPF_SOCK_OPS_TCP_CONNECT_CB
         && op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB
         && op != BPF_SOCK_OPS_STATE_CB
-        && op != BPF_SOCK_OPS_RTT_CB
     {
         return 1;
     }
@@ -36,15 +35,11 @@ pub fn weft_sockops(ctx: SockOpsContext) -> u32 {
     match op {
         BPF_SOCK_OPS_TCP_CONNECT_CB => {
             record::announce(&ctx, state);
-            let mut wanted = BPF_SOCK_OPS_STATE_CB_FLAG;
-            if state.verdict != 0 {
-                wanted |= BPF_SOCK_OPS_RTT_CB_FLAG;
-            }
-            // Without the callbacks the connection works and is merely not accounted.
-            let _ = ctx.set_cb_flags((ctx.cb_flags() | wanted) as i32);
+            // Without the callback the connection works and is merely not accounted. Round trips have one as well, but it
+            // costs each of them: live figures are asked for when somebody wants them (`agent/src/kernel/diag.rs`).
+            let _ = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
         }
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => record::established(&ctx, state),
-        BPF_SOCK_OPS_RTT_CB => record::progress(&ctx, state),
         BPF_SOCK_OPS_STATE_CB => {
             let (from, to) = (ctx.arg(0), ctx.arg(1));
             record::moved(&ctx, state, from, to);
