@@ -194,8 +194,9 @@ impl Workload {
         self.addresses.iter().map(|ip| NetworkAddress::new(self.network.clone(), *ip))
     }
 
-    /// The workload's own port behind `service`'s `port`.
+    /// The workload's own port behind `service`'s `port`. Port 0 is none: nobody can be reached there.
     pub fn target_port(&self, service: &ServiceKey, port: u16) -> Option<u16> {
-        self.services.get(service)?.iter().find(|p| p.service_port == port).map(|p| p.target_port)
+        let mapping = self.services.get(service)?.iter().find(|p| p.service_port == port)?;
+        (mapping.target_port != 0).then_some(mapping.target_port)
     }
 }

@@ -58,6 +58,11 @@ pub(super) fn required(field: &'static str, s: String) -> Result<Name, FieldErro
     if s.is_empty() { Err(FieldError::missing(field)) } else { Ok(s.into()) }
 }
 
+/// A part of a key of the form `<namespace>/<name>`; with a slash in it, the key would read as another one.
+pub(super) fn key_part(field: &'static str, s: String) -> Result<Name, FieldError> {
+    if s.contains('/') { Err(FieldError::invalid(field, &s)) } else { required(field, s) }
+}
+
 pub(super) fn port(field: &'static str, port: u32) -> Result<u16, FieldError> {
     u16::try_from(port).map_err(|_| FieldError::invalid(field, &port))
 }
@@ -113,8 +118,8 @@ pub(super) fn gateway(field: &'static str, g: wds::GatewayAddress) -> Result<Gat
         None => return Err(FieldError::missing(field)),
         Some(Destination::Address(a)) => GatewayDestination::Address(address(field, &a)?),
         Some(Destination::Hostname(h)) => GatewayDestination::Service(ServiceKey {
-            namespace: required(field, h.namespace)?,
-            hostname: required(field, h.hostname)?,
+            namespace: key_part(field, h.namespace)?,
+            hostname: key_part(field, h.hostname)?,
         }),
     };
     let hbone_port = match port(field, g.hbone_mtls_port)? {

@@ -21,8 +21,8 @@ pub(super) fn from_wire(a: wire::Authorization) -> Result<Policy, FieldError> {
     };
     Ok(Policy {
         key: PolicyKey {
-            namespace: field::required("namespace", a.namespace)?,
-            name: field::required("name", a.name)?,
+            namespace: field::key_part("namespace", a.namespace)?,
+            name: field::key_part("name", a.name)?,
         },
         scope,
         action,

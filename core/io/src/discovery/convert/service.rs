@@ -10,8 +10,8 @@ use weft_model::{
 
 pub(super) fn from_wire(s: wds::Service) -> Result<Delta, FieldError> {
     let key = ServiceKey {
-        namespace: field::required("namespace", s.namespace)?,
-        hostname: field::required("hostname", s.hostname)?,
+        namespace: field::key_part("namespace", s.namespace)?,
+        hostname: field::key_part("hostname", s.hostname)?,
     };
     let Some(load_balancing) = load_balancing(s.load_balancing.unwrap_or_default())? else {
         return Ok(Delta::ServiceGone(key));

@@ -153,6 +153,19 @@ fn errors_name_the_resource_and_the_field() {
 }
 
 #[test]
+fn a_slash_in_a_namespace_does_not_make_another_key() {
+    for (namespace, hostname) in [("shop/x", "web.shop"), ("shop", "x/web.shop")] {
+        let mut wire = service::to_wire(&service());
+        (wire.namespace, wire.hostname) = (namespace.into(), hostname.into());
+        let refused = service::from_wire(wire).unwrap_err();
+        assert!(matches!(refused, FieldError::Invalid { field: "namespace" | "hostname", .. }), "{refused}");
+    }
+    let mut wire = policy::to_wire(&policy());
+    wire.namespace = "shop/x".into();
+    assert!(matches!(policy::from_wire(wire), Err(FieldError::Invalid { field: "namespace", .. })));
+}
+
+#[test]
 fn a_passthrough_service_is_as_if_nobody_knew_it() {
     let mut wire = service::to_wire(&service());
     wire.load_balancing = Some(wds::LoadBalancing {

@@ -47,6 +47,17 @@ fn tunnelled(o: Outbound) -> Tunnelled {
 }
 
 #[test]
+fn a_workload_that_names_port_0_is_not_sent_there() {
+    let mut s = service("api", "10.96.0.1");
+    let m =
+        |s: &Service| mesh(vec![behind(workload("api", "10.0.0.2", Tunnel::Hbone), s, 0)], vec![s.clone()]);
+    let refused = ask(&m(&s), "10.96.0.1:80");
+    assert!(matches!(refused, Outbound::Refuse { reason: Reason::NoHealthyEndpoint, .. }), "{refused:?}");
+    s.ports[0].target_port = 8080;
+    assert_eq!(tunnelled(ask(&m(&s), "10.96.0.1:80")).authority.port(), 8080);
+}
+
+#[test]
 fn what_the_mesh_does_not_know_goes_on_untouched() {
     let o = ask(&mesh(vec![], vec![]), "192.0.2.1:443");
     assert!(
