@@ -1,4 +1,4 @@
-//! Every default, in one table.
+//! Every default, and every limit, in one table.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -30,5 +30,9 @@ pub const ADMIN_IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub const MAX_CONNECTIONS: usize = 65_536;
 /// Seconds that open connections have when the agent leaves; Kubernetes' own grace period is 30.
 pub const DRAIN_SECONDS: u64 = 25;
+/// The longest that open connections may have; beyond years, no deadline can be told at all.
+pub const LONGEST_DRAIN_SECONDS: u64 = 24 * 3600;
+/// The most lanes: each is a thread with tables of its own.
+pub const MOST_LANES: usize = 1024;
 /// The log filter.
 pub const LOG: &str = "info";

@@ -110,6 +110,9 @@ impl Config {
             });
         }
         let drain = args.drain_seconds.or(file.drain_seconds).unwrap_or(defaults::DRAIN_SECONDS);
+        let lanes = args.lanes.or(file.lanes).unwrap_or(cores);
+        at_most("drainSeconds", drain, defaults::LONGEST_DRAIN_SECONDS)?;
+        at_most("lanes", lanes.get(), defaults::MOST_LANES)?;
         Ok(Self {
             node_ip: args.node_ip.or(file.node_ip).unwrap_or(Ipv4Addr::LOCALHOST.into()),
             namespace: args.namespace.or(file.namespace).unwrap_or_else(|| defaults::NAMESPACE.into()),
@@ -131,7 +134,7 @@ impl Config {
                 .readiness
                 .or(file.readiness)
                 .unwrap_or_else(|| anywhere(defaults::READINESS_PORT)),
-            lanes: args.lanes.or(file.lanes).unwrap_or(cores),
+            lanes,
             max_connections,
             drain: Duration::from_secs(drain),
             log: args.log.or(file.log).unwrap_or_else(|| defaults::LOG.into()),
@@ -165,6 +168,17 @@ impl From<Vec<ExplicitSettings>> for Explicit {
         });
         Self { workloads: workloads.collect() }
     }
+}
+
+fn at_most<T: PartialOrd + std::fmt::Display>(
+    key: &'static str,
+    value: T,
+    most: T,
+) -> Result<(), ConfigError> {
+    if value > most {
+        return Err(ConfigError::Invalid { key, why: format!("{value} is too much; {most} is the most") });
+    }
+    Ok(())
 }
 
 /// Every address of the node, IPv4 and IPv6.
@@ -211,6 +225,8 @@ mod tests {
         assert!(error(&MINIMAL.replace("n1", "../n1")).contains("node"));
         assert!(error(&format!("{MINIMAL}maxConnections: 0\n")).contains("maxConnections"));
         assert!(error(&format!("{MINIMAL}lanes: 0\n")).contains("lanes"));
+        assert!(error(&format!("{MINIMAL}lanes: {}\n", u32::MAX)).contains("lanes"));
+        assert!(error(&format!("{MINIMAL}drainSeconds: {}\n", u64::MAX)).contains("drainSeconds"));
         let explicit = ConfigArgs { explicit: true, ..ConfigArgs::default() };
         assert!(load(MINIMAL, explicit).unwrap_err().to_string().contains("explicit"));
     }

@@ -2,7 +2,7 @@
 
 mod directory;
 
-pub use directory::DirectorySource;
+pub use directory::{DirectorySource, ListingError, read_listing};
 
 use serde::Deserialize;
 use std::{path::PathBuf, sync::Arc};

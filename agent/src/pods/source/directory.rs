@@ -32,11 +32,23 @@ struct Listing {
 
 /// Why a listing cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum ListingError {
+pub enum ListingError {
+    /// The file, or the directory, cannot be read.
     #[error("cannot read {path}: {source}", path = path.display())]
-    Read { path: PathBuf, source: io::Error },
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not a list of pods.
     #[error("{path}: {source}", path = path.display())]
-    Parse { path: PathBuf, source: serde_yaml_ng::Error },
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_yaml_ng::Error,
+    },
 }
 
 impl DirectorySource {
@@ -56,7 +68,7 @@ impl DirectorySource {
     }
 
     fn read(&mut self) -> Option<Vec<PodSpec>> {
-        match read(&self.path) {
+        match read_listing(&self.path) {
             Ok(pods) => Some(pods),
             Err(error) => {
                 tracing::error!(%error, "the list of pods is not usable; the last good one stays in force");
@@ -103,7 +115,7 @@ impl PodSource for DirectorySource {
 }
 
 /// The pods of a file or directory, sorted, each once.
-fn read(path: &Path) -> Result<Vec<PodSpec>, ListingError> {
+pub fn read_listing(path: &Path) -> Result<Vec<PodSpec>, ListingError> {
     let mut pods = Vec::new();
     for file in files(path)? {
         let text = std::fs::read_to_string(&file)
@@ -165,9 +177,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pods.yaml");
         std::fs::write(&file, "pods:\n- {namespace: shop, name: web, netnss: /x}\n").unwrap();
-        let error = read(&file).unwrap_err().to_string();
+        let error = read_listing(&file).unwrap_err().to_string();
         assert!(error.contains("pods.yaml") && error.contains("netnss"), "{error}");
-        assert!(matches!(read(&dir.path().join("none.yaml")), Err(ListingError::Read { .. })));
+        assert!(matches!(read_listing(&dir.path().join("none.yaml")), Err(ListingError::Read { .. })));
     }
 
     #[test]
@@ -176,6 +188,6 @@ mod tests {
         std::fs::write(dir.path().join("a.yaml"), WEB).unwrap();
         std::fs::write(dir.path().join("b.yaml"), WEB.replace("/run/netns/web", "/run/netns/other")).unwrap();
         std::fs::write(dir.path().join("empty.yaml"), "\n").unwrap();
-        assert_eq!(read(dir.path()).unwrap().len(), 1);
+        assert_eq!(read_listing(dir.path()).unwrap().len(), 1);
     }
 }
