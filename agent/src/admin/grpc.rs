@@ -13,6 +13,7 @@ use super::{
 use std::sync::Arc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+use weft_io::telemetry::Path;
 use weft_model::Reason;
 
 /// Answers from an [`Admin`].
@@ -94,15 +95,17 @@ impl admin_server::Admin for Service {
 
     async fn close_connection(&self, request: Request<CloseRequest>) -> Answer<Empty> {
         let id = request.into_inner().id;
-        match self.admin.telemetry.connections.get(id) {
-            Some(connection) => {
-                connection.close(Reason::ClosedByOperator);
-                answer(Empty {})
-            }
-            None => Err(Status::not_found(format!(
-                "there is no connection {id}; `connections` lists those that live"
-            ))),
+        let Some(connection) = self.admin.telemetry.connections.get(id) else {
+            let error = format!("there is no connection {id}; `connections` lists those that live");
+            return Err(Status::not_found(error));
+        };
+        if connection.with_facts(|f| matches!(f.path, Path::Direct)) {
+            let error =
+                format!("connection {id} is joined by the kernel: no proxy holds it; a policy can cut it");
+            return Err(Status::failed_precondition(error));
         }
+        connection.close(Reason::ClosedByOperator);
+        answer(Empty {})
     }
 
     type WatchFlowsStream = ReceiverStream<Result<Flow, Status>>;

@@ -187,6 +187,9 @@ async fn a_connection_is_closed_by_its_id() {
     assert_eq!(record.close_requested().await.as_str(), "closed_by_operator");
     let error = node.run(&["connections", "--close", "1"]).await.unwrap_err().to_string();
     assert_eq!(error, "there is no connection 1; `connections` lists those that live");
+    let direct = node.sample.records[1].live().id.to_string();
+    let error = node.run(&["connections", "--close", &direct]).await.unwrap_err().to_string();
+    assert!(error.contains("joined by the kernel"), "{error}");
 }
 
 #[tokio::test]
