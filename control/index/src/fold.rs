@@ -257,3 +257,6 @@ fn within<'a, T>(
 ) -> impl Iterator<Item = (&'a Key, &'a T)> {
     objects.range((namespace.to_owned(), String::new())..).take_while(move |((ns, _), _)| ns == namespace)
 }
+
+#[cfg(test)]
+mod tests;

@@ -236,3 +236,6 @@ fn pem(certificate: &CertificateDer<'static>) -> String {
     text.push_str("-----END CERTIFICATE-----\n");
     text
 }
+
+#[cfg(test)]
+mod tests;

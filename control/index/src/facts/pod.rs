@@ -53,7 +53,7 @@ impl PodFacts {
         }
         let phase = status.phase.as_deref().unwrap_or("Running");
         let finished = matches!(phase, "Succeeded" | "Failed");
-        if ips.is_empty() && notes.is_empty() && !finished {
+        if ips.is_empty() && !super::is_fatal(&notes) && !finished {
             notes.push(Note::new(
                 Severity::Info,
                 "status.podIPs",

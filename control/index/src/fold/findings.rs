@@ -47,15 +47,21 @@ impl Index {
             if service.external_name || self.output.endpoints(&self.config.service_key(key)) > 0 {
                 continue;
             }
-            let (message, mend) = if service.selector.is_empty() {
-                ("no EndpointSlice gives it an endpoint", "add an EndpointSlice that names it")
+            let note = if service.selector.is_empty() {
+                Note::new(
+                    Severity::Warning,
+                    "",
+                    "no EndpointSlice gives the service an endpoint",
+                    "add an EndpointSlice that names it, or a spec.selector",
+                )
             } else {
-                (
-                    "no pod stands behind it",
-                    "see that spec.selector matches the labels of pods with addresses",
+                Note::new(
+                    Severity::Warning,
+                    "spec.selector",
+                    "no pod stands behind the service",
+                    "see that the selector matches the labels of pods with addresses",
                 )
             };
-            let note = Note::new(Severity::Warning, "spec.selector", message, mend);
             findings.push(note.about(&id(Kind::Service, key)));
         }
     }
