@@ -18,7 +18,10 @@ pub fn unchanged(answers: &[Answer]) -> Result<String> {
         ensure!(answer.is_ok(), "{} → {} got {}", answer.call.from, answer.asked, answer.seen_by_client());
         answer.is_unchanged()?;
     }
-    Ok(format!("{} calls, IPv4 and IPv6: both sides agree on both addresses and ports", allowed.len()))
+    Ok(format!(
+        "{} calls, IPv4 and IPv6: both sides agree on both addresses, and on the ports wherever the caller is meshed",
+        allowed.len()
+    ))
 }
 
 /// Calls to services lead to the pods behind them.
