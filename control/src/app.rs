@@ -159,12 +159,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(xds)
         .add_service(ca);
-    let serving = server.serve_with_incoming_shutdown(
-        listen::incoming(discovery, tls, shutdown.clone()),
-        shutdown.clone().cancelled_owned(),
-    );
+    let (connections, accepting) = listen::incoming(discovery, tls, shutdown.clone());
+    let serving = server.serve_with_incoming_shutdown(connections, shutdown.clone().cancelled_owned());
 
     let mut tasks = JoinSet::new();
+    tasks.spawn(accepting);
     let guard = |shutdown: CancellationToken, ended: CancellationToken| {
         move || {
             if !shutdown.is_cancelled() {

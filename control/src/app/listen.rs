@@ -14,15 +14,14 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Handshakes at the same time; the rest waits in the kernel's backlog.
 const HANDSHAKES: usize = 256;
 
-/// Connections that are through their handshake.
+/// Connections that are through their handshake, and the work of accepting them; the port is free once that work ends.
 pub(super) fn incoming(
     listener: TcpListener,
     config: Arc<rustls::ServerConfig>,
     shutdown: CancellationToken,
-) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> {
+) -> (impl Stream<Item = io::Result<TlsStream<TcpStream>>>, impl Future<Output = ()> + Send) {
     let (sender, receiver) = mpsc::channel(16);
-    tokio::spawn(accept(listener, TlsAcceptor::from(config), sender, shutdown));
-    ReceiverStream::new(receiver)
+    (ReceiverStream::new(receiver), accept(listener, TlsAcceptor::from(config), sender, shutdown))
 }
 
 async fn accept(
