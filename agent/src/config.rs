@@ -8,6 +8,7 @@ pub use args::ConfigArgs;
 pub use settings::Settings;
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
@@ -79,6 +80,17 @@ pub struct Control {
 pub struct Explicit {
     /// The workloads that this agent stands for.
     pub workloads: Vec<ExplicitWorkload>,
+    /// Who is reached elsewhere than at its own address, by that address.
+    pub peers: BTreeMap<IpAddr, Peer>,
+}
+
+/// Where a workload is reached, in place of its own address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where HBONE to it is accepted.
+    pub hbone: Option<SocketAddr>,
+    /// The host that its ports are on, for plain TCP.
+    pub plain: Option<IpAddr>,
 }
 
 /// One workload of the mode without privileges.
@@ -88,8 +100,12 @@ pub struct ExplicitWorkload {
     pub namespace: String,
     /// The pod's name.
     pub name: String,
-    /// Where HBONE to it is accepted, in place of port 15008 of its address.
-    pub hbone: Option<SocketAddr>,
+    /// Where HBONE to it is accepted.
+    pub hbone: SocketAddr,
+    /// Where HTTP CONNECT from it is accepted.
+    pub connect: SocketAddr,
+    /// Where SOCKS5 from it is accepted.
+    pub socks: SocketAddr,
     /// The host that its application's ports are on.
     pub deliver: IpAddr,
 }

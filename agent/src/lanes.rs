@@ -12,10 +12,11 @@ pub use admission::{Admission, Permit};
 pub use closing::Closing;
 
 use crate::{
+    config::Peer,
     kernel::Arrivals,
     pods::{Pod, listeners::Role},
 };
-use std::{io, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{collections::BTreeMap, io, net::IpAddr, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 use tokio::{
     sync::mpsc,
     task::{LocalSet, spawn_local},
@@ -47,6 +48,8 @@ pub struct Shared {
     pub admission: Admission,
     /// The numbers of tunnels.
     pub tunnels: Settings,
+    /// Who is reached elsewhere than at its own address; nobody where traffic is captured.
+    pub peers: BTreeMap<IpAddr, Peer>,
 }
 
 /// One lane, as its connections see it.

@@ -3,6 +3,8 @@
 mod accept;
 mod classify;
 mod connect;
+mod door;
 
-pub use accept::{accept, carry};
+pub use accept::{accept, accept_asked};
 pub use connect::connect_reason;
+pub use door::Door;

@@ -13,5 +13,5 @@ pub mod source;
 
 pub use enrol::Enroller;
 pub use netns::Netns;
-pub use pod::Pod;
+pub use pod::{Application, Pod};
 pub use source::{DirectorySource, PodSource, PodSpec};

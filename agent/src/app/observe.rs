@@ -14,11 +14,12 @@ use tokio::task::JoinSet;
 pub fn start(
     tasks: &mut JoinSet<()>,
     admin: &Admin,
-    kernel: &Mutex<Kernel>,
+    kernel: Option<&Mutex<Kernel>>,
     pods: LocalPods,
 ) -> Result<(), AppError> {
     gauges(&admin.telemetry.metrics, admin.agent.clone());
     expiry(&admin.telemetry.metrics, admin.snapshots.clone());
+    let Some(kernel) = kernel else { return Ok(()) };
     let (events, live) = {
         let kernel = lock(kernel);
         (kernel.events()?, kernel.flows()?)

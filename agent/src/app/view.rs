@@ -27,8 +27,8 @@ pub struct View {
     pub certs: CertManager,
     /// How discovery fares.
     pub status: StatusHandle,
-    /// The kernel's side.
-    pub kernel: Arc<Mutex<Kernel>>,
+    /// The kernel's side; none where nothing is captured.
+    pub kernel: Option<Arc<Mutex<Kernel>>>,
 }
 
 impl AgentView for View {
@@ -60,7 +60,13 @@ impl AgentView for View {
     }
 
     fn bpf(&self) -> proto::Bpf {
-        match lock(&self.kernel).stats() {
+        let Some(kernel) = &self.kernel else {
+            return proto::Bpf {
+                error: "this agent runs without capture (--explicit)".into(),
+                ..proto::Bpf::default()
+            };
+        };
+        match lock(kernel).stats() {
             Ok(stats) => admin::bpf(&stats, &self.config.pin_dir),
             Err(error) => proto::Bpf { error: error.to_string(), ..proto::Bpf::default() },
         }
@@ -69,11 +75,12 @@ impl AgentView for View {
     fn direct(&self, source: &Workload, _: &Workload, at: SocketAddr) -> bool {
         let local = self.roster.local.load();
         let source = local.iter().find(|(_, uid)| **uid == source.uid);
-        source.is_some_and(|(cookie, _)| lock(&self.kernel).joins(*cookie, at))
+        let kernel = self.kernel.as_deref();
+        source.zip(kernel).is_some_and(|((cookie, _), kernel)| lock(kernel).joins(*cookie, at))
     }
 
     fn capture(&self) -> &'static str {
-        "kernel"
+        if self.kernel.is_some() { "kernel" } else { "explicit" }
     }
 
     fn config(&self) -> serde_json::Value {

@@ -1,6 +1,6 @@
 //! The configuration file, and the one conversion that makes a [`Config`] of it.
 
-use super::{Config, ConfigArgs, ConfigError, Control, Explicit, ExplicitWorkload, defaults};
+use super::{Config, ConfigArgs, ConfigError, Control, Explicit, ExplicitWorkload, Peer, defaults};
 use serde::Deserialize;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -33,7 +33,7 @@ pub struct Settings {
     max_connections: Option<usize>,
     drain_seconds: Option<u64>,
     log: Option<String>,
-    explicit: Option<Vec<ExplicitSettings>>,
+    explicit: Option<ExplicitSettings>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -48,10 +48,28 @@ struct ControlSettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct ExplicitSettings {
+    workloads: Vec<WorkloadSettings>,
+    #[serde(default)]
+    peers: Vec<PeerSettings>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct WorkloadSettings {
     namespace: String,
     name: String,
     hbone: Option<SocketAddr>,
+    connect: Option<SocketAddr>,
+    socks: Option<SocketAddr>,
     deliver: Option<IpAddr>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct PeerSettings {
+    address: IpAddr,
+    hbone: Option<SocketAddr>,
+    plain: Option<IpAddr>,
 }
 
 impl Config {
@@ -95,10 +113,10 @@ impl Config {
             (true, None) => {
                 return Err(ConfigError::Invalid {
                     key: "explicit",
-                    why: "--explicit needs the list `explicit` of workloads in the configuration file".into(),
+                    why: "--explicit needs `explicit.workloads` in the configuration file".into(),
                 });
             }
-            (true, Some(workloads)) => Some(Explicit::from(workloads)),
+            (true, Some(settings)) => Some(Explicit::from(settings)),
             (false, _) => None,
         };
         let max_connections =
@@ -158,15 +176,21 @@ impl Settings {
     }
 }
 
-impl From<Vec<ExplicitSettings>> for Explicit {
-    fn from(list: Vec<ExplicitSettings>) -> Self {
-        let workloads = list.into_iter().map(|w| ExplicitWorkload {
+impl From<ExplicitSettings> for Explicit {
+    fn from(settings: ExplicitSettings) -> Self {
+        let host = IpAddr::from(Ipv4Addr::LOCALHOST);
+        // Port 0 lets the kernel choose; the choice is written to a file.
+        let anywhere = SocketAddr::new(host, 0);
+        let workloads = settings.workloads.into_iter().map(|w| ExplicitWorkload {
             namespace: w.namespace,
             name: w.name,
-            hbone: w.hbone,
-            deliver: w.deliver.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            hbone: w.hbone.unwrap_or(anywhere),
+            connect: w.connect.unwrap_or(anywhere),
+            socks: w.socks.unwrap_or(anywhere),
+            deliver: w.deliver.unwrap_or(host),
         });
-        Self { workloads: workloads.collect() }
+        let peers = settings.peers.into_iter().map(|p| (p.address, Peer { hbone: p.hbone, plain: p.plain }));
+        Self { workloads: workloads.collect(), peers: peers.collect() }
     }
 }
 

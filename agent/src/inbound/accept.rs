@@ -7,7 +7,7 @@ use super::{
 use crate::{
     lanes::{Accepted, Closing, Lane, reset},
     outbound::connect_reason,
-    pods::Pod,
+    pods::{Application, Pod},
 };
 use http::StatusCode;
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
@@ -120,7 +120,11 @@ impl Tunnel {
             return incoming.refuse(StatusCode::SERVICE_UNAVAILABLE);
         };
         let (from, mut facts) = originator(&snapshot, &workload, &incoming, hop, local);
-        let to = match target(&incoming.authority, local) {
+        let own = match pod.application {
+            Application::InPod => &[local.ip()],
+            Application::At(_) => &*workload.addresses,
+        };
+        let to = match target(&incoming.authority, own) {
             Ok(to) => to,
             Err(status) => {
                 tracing::info!(pod = %pod.spec, peer = %incoming.peer, authority = %incoming.authority,

@@ -32,10 +32,10 @@ pub fn authorize(
     decide::inbound(snapshot, workload, &connection)
 }
 
-/// Where a tunnel that arrived at `local` may lead: to a port of that same address.
-pub fn target(authority: &Authority, local: SocketAddr) -> Result<SocketAddr, StatusCode> {
+/// Where a tunnel may lead that arrived for the workload at one of `own`: to a port of that very address.
+pub fn target(authority: &Authority, own: &[IpAddr]) -> Result<SocketAddr, StatusCode> {
     match authority {
-        Authority::Ip(to) if to.ip() == local.ip() && !PROXY_PORTS.contains(&to.port()) => Ok(*to),
+        Authority::Ip(to) if own.contains(&to.ip()) && !PROXY_PORTS.contains(&to.port()) => Ok(*to),
         _ => Err(StatusCode::BAD_REQUEST),
     }
 }
@@ -78,8 +78,8 @@ mod tests {
 
     #[test]
     fn tunnels_lead_to_the_own_address_only() {
-        let local = "10.0.0.2:15008".parse().unwrap();
-        let target = |s: &str| target(&s.parse().unwrap(), local);
+        let own = ["10.0.0.2".parse().unwrap()];
+        let target = |s: &str| target(&s.parse().unwrap(), &own);
         assert_eq!(target("10.0.0.2:80"), Ok("10.0.0.2:80".parse().unwrap()));
         for odd in [
             "10.0.0.3:80",

@@ -1,6 +1,6 @@
 //! The last step of an inbound connection: to the application, from the client's own address.
 
-use crate::pods::{Pod, sockets};
+use crate::pods::{Application, Pod, sockets};
 use socket2::Socket;
 use std::{
     io,
@@ -20,6 +20,10 @@ pub struct Client {
 
 /// Connects to the application at `to` in the pod, from the client's address, and its port where that is possible.
 pub async fn deliver(pod: &Pod, client: Client, to: SocketAddr) -> io::Result<TcpStream> {
+    if let Application::At(ip) = pod.application {
+        let to = SocketAddr::new(ip, to.port());
+        return sockets::connect(sockets::open(&pod.netns, to)?, to).await;
+    }
     if client.ip.is_ipv4() != to.is_ipv4() {
         // A client of the other family (its service has addresses of both): no packet can carry both addresses.
         return sockets::connect(marked(pod, to)?, to).await;

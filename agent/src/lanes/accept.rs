@@ -2,7 +2,8 @@
 
 use super::{Lane, Permit, Serve};
 use crate::{
-    inbound, outbound,
+    inbound,
+    outbound::{self, Door},
     pods::{Pod, listeners::Role},
 };
 use std::{
@@ -88,6 +89,8 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
                     Role::Outbound => spawn_local(outbound::accept(lane, accepted)),
                     Role::Inbound => spawn_local(inbound::accept_plain(lane, accepted)),
                     Role::Hbone => spawn_local(inbound::accept_hbone(lane, accepted)),
+                    Role::Connect => spawn_local(outbound::accept_asked(lane, accepted, Door::Connect)),
+                    Role::Socks => spawn_local(outbound::accept_asked(lane, accepted, Door::Socks)),
                 };
             }
             Err(error) if is_about_the_connection(&error) => {}

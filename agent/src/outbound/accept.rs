@@ -3,6 +3,7 @@
 use super::{
     classify::{Plan, classify},
     connect::{self, Upstream},
+    door::Door,
 };
 use crate::{
     kernel::ArrivalKind,
@@ -15,6 +16,7 @@ use weft_io::{
     lifecycle::drain::Watcher,
     relay::{self, Side},
 };
+use weft_model::Reason;
 
 /// Takes a captured connection, for which the kernel knows where it was meant to go.
 pub async fn accept(lane: Rc<Lane>, accepted: Accepted) {
@@ -26,20 +28,39 @@ pub async fn accept(lane: Rc<Lane>, accepted: Accepted) {
         reset(tcp);
         return;
     };
-    carry(lane, pod, tcp, client, arrival.original, drain).await;
+    carry(lane, pod, (tcp, client), arrival.original, drain, Door::Captured).await;
+}
+
+/// Takes a connection whose application says where it wants to go.
+pub async fn accept_asked(lane: Rc<Lane>, accepted: Accepted, door: Door) {
+    let Accepted { pod, mut tcp, client, permit: _permit, drain, .. } = accepted;
+    let asked = door.ask(&mut tcp).await;
+    let snapshot = lane.shared.store.load();
+    let found = asked.and_then(|asked| {
+        let source = pod.workload(&snapshot)?;
+        // To the mesh it is the workload that connects, and not some port of this host.
+        let own = source.addresses.first().copied().unwrap_or(client.ip());
+        Some((asked.resolve(&snapshot, source)?, SocketAddr::new(own, client.port())))
+    });
+    drop(snapshot);
+    let Some((destination, client)) = found else {
+        tracing::debug!(pod = %pod.spec, %client, "an application asked for nothing that is known");
+        return door.refuse(tcp, Reason::BadRequest).await;
+    };
+    carry(lane, pod, (tcp, client), destination, drain, door).await;
 }
 
 /// Carries the connection of `client`, an application in `pod`, to `destination`.
 ///
 /// The application's own connect has succeeded already. Whatever fails from here on reaches it as a reset, never as a
 /// clean end; and nothing waits for its first byte, since the server may be the one to speak first.
-pub async fn carry(
+async fn carry(
     lane: Rc<Lane>,
     pod: Arc<Pod>,
-    tcp: TcpStream,
-    client: SocketAddr,
+    (mut tcp, client): (TcpStream, SocketAddr),
     destination: SocketAddr,
     drain: Watcher,
+    door: Door,
 ) {
     let snapshot = lane.shared.store.load();
     let Some(source) = pod.workload(&snapshot).cloned() else {
@@ -57,11 +78,14 @@ pub async fn carry(
     let upstream = match opened {
         Ok(upstream) => upstream,
         Err(reason) => {
-            reset(tcp);
+            door.refuse(tcp, reason).await;
             return record.finish(reason);
         }
     };
     record.open();
+    if door.welcome(&mut tcp).await.is_err() {
+        return record.finish(Reason::ClientReset);
+    }
     // An application that does not want its small writes delayed has said so on a socket that we cannot see.
     let _ = tcp.set_nodelay(true);
     let meter = record.counters().meter(Side::Left);

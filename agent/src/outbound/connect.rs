@@ -2,15 +2,16 @@
 
 use crate::{
     lanes::Lane,
-    pods::{Pod, sockets},
+    pods::{Application, Pod, sockets},
 };
+use http::StatusCode;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 use tokio::net::TcpStream;
-use weft_io::hbone::{Authority, Baggage, Forwarded, PoolKey, Stream, client::Connect};
+use weft_io::hbone::{Authority, Baggage, Forwarded, HboneError, PoolKey, Stream, client::Connect};
 use weft_model::{
     Reason, Workload,
     decide::{Outbound, Tunnelled},
@@ -36,13 +37,15 @@ pub async fn open(
         Outbound::Tunnel(tunnel) => {
             open_tunnel(lane, pod, source, &tunnel, client).await.map(Upstream::Tunnel)
         }
-        Outbound::Plain { to, .. } => match dial(pod.clone(), to, own_address(source, client, to)).await {
-            Ok(tcp) => Ok(Upstream::Plain(tcp)),
-            Err(error) => {
-                tracing::debug!(pod = %pod.spec, %to, %error, "cannot connect");
-                Err(connect_reason(&error))
+        Outbound::Plain { to, .. } => {
+            match dial(pod.clone(), plain_at(lane, to), own_address(pod, source, client, to)).await {
+                Ok(tcp) => Ok(Upstream::Plain(tcp)),
+                Err(error) => {
+                    tracing::debug!(pod = %pod.spec, %to, %error, "cannot connect");
+                    Err(connect_reason(&error))
+                }
             }
-        },
+        }
         Outbound::Refuse { reason, .. } => Err(reason),
     }
 }
@@ -59,7 +62,7 @@ async fn open_tunnel(
         tracing::debug!(pod = %pod.spec, %identity, %error, "no certificate for an outbound connection");
         Reason::NoCertificate
     })?;
-    let from = own_address(source, client, tunnel.hop);
+    let from = own_address(pod, source, client, tunnel.hop);
     let key = PoolKey {
         source: identity,
         expect: tunnel.expect.clone(),
@@ -72,12 +75,23 @@ async fn open_tunnel(
         baggage: Some(baggage(source)),
         traceparent: None,
     };
-    let (netns, hop) = (pod.clone(), tunnel.hop);
+    let hop = lane.shared.peers.get(&tunnel.hop.ip()).and_then(|peer| peer.hbone).unwrap_or(tunnel.hop);
+    let netns = pod.clone();
     let dial = move || dial(netns.clone(), hop, from);
     lane.pool.open(&key, &cert, dial, &connect).await.map_err(|error| {
         tracing::debug!(pod = %pod.spec, %hop, %error, "no tunnel");
-        error.reason()
+        match error {
+            // The peer may not, and the application behind it cannot: who is at fault is not the same.
+            HboneError::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. } => Reason::ConnectFailed,
+            error => error.reason(),
+        }
     })
+}
+
+/// Where a destination outside the mesh is reached.
+fn plain_at(lane: &Lane, to: SocketAddr) -> SocketAddr {
+    let elsewhere = lane.shared.peers.get(&to.ip()).and_then(|peer| peer.plain);
+    elsewhere.map_or(to, |ip| SocketAddr::new(ip, to.port()))
 }
 
 /// Connects from inside the pod. The kernel lets the agent's own connections pass.
@@ -91,7 +105,10 @@ async fn dial(pod: Arc<Pod>, to: SocketAddr, from: Option<IpAddr>) -> io::Result
 
 /// The address that the application connected from, where it can be kept: one of the pod's own (an application may bind
 /// one of several), and of the family of `to`. Otherwise routing chooses.
-fn own_address(source: &Workload, client: SocketAddr, to: SocketAddr) -> Option<IpAddr> {
+fn own_address(pod: &Pod, source: &Workload, client: SocketAddr, to: SocketAddr) -> Option<IpAddr> {
+    if pod.application != Application::InPod {
+        return None;
+    }
     let ip = client.ip();
     (ip.is_ipv4() == to.is_ipv4() && source.addresses.contains(&ip)).then_some(ip)
 }

@@ -225,7 +225,7 @@ impl Enroller {
         let inherited = std::mem::take(&mut self.inherited).into_iter();
         let (mut all, others): (BTreeMap<_, _>, _) = inherited.partition(|(name, _)| name.cookie == cookie);
         self.inherited = others;
-        for role in Role::ALL {
+        for role in Role::IN_PODS {
             for index in 0..self.lanes.count() {
                 let name = ListenerName { cookie, role, index };
                 if !all.contains_key(&name) {
@@ -289,8 +289,9 @@ fn enrol(kernel: &mut Kernel, entry: &Enrolled) -> Result<(), EnrolError> {
         let all = entry.listeners.iter().filter(|(name, _)| name.role == role);
         all.map(|(_, l)| l.as_fd()).take(LISTENER_SLOTS as usize).collect()
     };
+    let Some(netns) = entry.pod.netns.fd() else { return Ok(()) };
     Ok(kernel.enrol(&Enrolment {
-        netns: entry.pod.netns.as_fd(),
+        netns,
         cookie: entry.pod.cookie(),
         addresses: &entry.workload.addresses,
         outbound: &of(Role::Outbound),

@@ -22,11 +22,17 @@ pub enum Role {
     Inbound,
     /// HBONE to the pod.
     Hbone,
+    /// An application that asks by HTTP CONNECT, where nothing is captured.
+    Connect,
+    /// An application that asks by SOCKS5, where nothing is captured.
+    Socks,
 }
 
 impl Role {
-    /// Every role.
-    pub const ALL: [Self; 3] = [Self::Outbound, Self::Inbound, Self::Hbone];
+    /// Those of a pod whose traffic is captured.
+    pub const IN_PODS: [Self; 3] = [Self::Outbound, Self::Inbound, Self::Hbone];
+    /// Those of a workload that is pointed at the agent.
+    pub const EXPLICIT: [Self; 3] = [Self::Connect, Self::Socks, Self::Hbone];
 
     /// The word for it in logs and in the keeper's names.
     pub fn as_str(self) -> &'static str {
@@ -34,6 +40,8 @@ impl Role {
             Self::Outbound => "outbound",
             Self::Inbound => "inbound",
             Self::Hbone => "hbone",
+            Self::Connect => "connect",
+            Self::Socks => "socks",
         }
     }
 }
@@ -65,7 +73,7 @@ impl std::str::FromStr for ListenerName {
         else {
             return Err(());
         };
-        let role = Role::ALL.into_iter().find(|r| r.as_str() == role).ok_or(())?;
+        let role = Role::IN_PODS.into_iter().chain(Role::EXPLICIT).find(|r| r.as_str() == role).ok_or(())?;
         Ok(Self { cookie: cookie.parse().map_err(drop)?, role, index: index.parse().map_err(drop)? })
     }
 }
@@ -83,7 +91,8 @@ pub fn open(netns: &Netns, beside: Option<&TcpListener>) -> io::Result<TcpListen
     })
 }
 
-fn bind(at: SocketAddr) -> io::Result<TcpListener> {
+/// Opens a listener at `at`, in the namespace that the thread is in.
+pub fn bind(at: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
     if at.is_ipv6() {
         socket.set_only_v6(false)?;

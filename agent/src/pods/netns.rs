@@ -12,7 +12,8 @@ use std::{
 /// An open network namespace. It stays valid (and keeps the namespace alive) even when its path goes away.
 #[derive(Debug)]
 pub struct Netns {
-    fd: OwnedFd,
+    /// None for the agent's own one, which needs no entering (and no right to).
+    fd: Option<OwnedFd>,
     cookie: u64,
 }
 
@@ -28,7 +29,18 @@ impl Netns {
         let probe =
             within(fd.as_fd(), || socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None))?;
         let cookie = netns_cookie(probe)?;
-        Ok(Self { fd, cookie })
+        Ok(Self { fd: Some(fd), cookie })
+    }
+
+    /// The namespace that the agent itself is in.
+    pub fn own() -> io::Result<Self> {
+        let probe = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
+        Ok(Self { fd: None, cookie: netns_cookie(probe)? })
+    }
+
+    /// The namespace as the kernel wants it; none for the agent's own.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
     }
 
     /// The kernel's own number for this namespace, never used again for another one while the machine runs; BPF
@@ -41,13 +53,10 @@ impl Netns {
     ///
     /// `work` must not block for long and cannot await: the whole thread is inside meanwhile.
     pub fn enter<R>(&self, work: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
-        within(self.fd.as_fd(), work)
-    }
-}
-
-impl AsFd for Netns {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        match &self.fd {
+            Some(fd) => within(fd.as_fd(), work),
+            None => work(),
+        }
     }
 }
 

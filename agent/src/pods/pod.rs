@@ -1,9 +1,18 @@
 //! A pod that the agent serves.
 
 use super::{Netns, PodSpec};
-use std::{io, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use std::{io, net::IpAddr, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 use tokio_util::sync::CancellationToken;
 use weft_model::{Snapshot, Workload, WorkloadUid};
+
+/// Where a pod's application is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Application {
+    /// In the pod's namespace, at the pod's own addresses, from the client's.
+    InPod,
+    /// Where nothing is captured: on this host, from any address.
+    At(IpAddr),
+}
 
 /// A pod of this node that is in the mesh: its namespace, and which workload it is.
 #[derive(Debug)]
@@ -14,6 +23,8 @@ pub struct Pod {
     pub netns: Netns,
     /// The workload that it is.
     pub workload: WorkloadUid,
+    /// Where its application is reached.
+    pub application: Application,
     /// Device and inode of the namespace: a path may come to stand for another one.
     file: (u64, u64),
     left: CancellationToken,
@@ -25,14 +36,15 @@ impl Pod {
     pub fn open(spec: PodSpec, workload: WorkloadUid) -> io::Result<Self> {
         let netns = Netns::open(&spec.netns)?;
         let file = file_of(&spec.netns)?;
-        Ok(Self {
-            spec,
-            netns,
-            workload,
-            file,
-            left: CancellationToken::new(),
-            gone: CancellationToken::new(),
-        })
+        let (left, gone) = <_>::default();
+        Ok(Self { spec, netns, workload, application: Application::InPod, file, left, gone })
+    }
+
+    /// A workload for which the agent listens in its own namespace, its application being at `ip`.
+    pub fn explicit(spec: PodSpec, workload: WorkloadUid, ip: IpAddr) -> io::Result<Self> {
+        let netns = Netns::own()?;
+        let (file, left, gone) = <_>::default();
+        Ok(Self { spec, netns, workload, application: Application::At(ip), file, left, gone })
     }
 
     /// What the mesh knows of it now; `None` when it is no longer known.

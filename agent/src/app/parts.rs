@@ -1,0 +1,71 @@
+//! What the worker is made of, from its configuration.
+
+use super::AppError;
+use crate::{
+    config::Config,
+    identity::ControlCa,
+    lanes::{Admission, Shared},
+};
+use std::{sync::Arc, time::Duration};
+use weft_io::{
+    discovery::{ClientConfig, ControlEndpoint, DiscoveryCa, NodeIdentity, cache::CacheFile},
+    hbone::Settings,
+    telemetry::{self, AccessLog, AccessLogConfig, Telemetry},
+    tls::{CertManager, CertOptions},
+};
+use weft_model::{SnapshotStore, snapshot::Viewpoint};
+
+/// The last state of a mesh of 100,000 workloads is below this many bytes.
+const CACHE_LIMIT: u64 = 256 << 20;
+/// The shortest and the longest wait between two attempts to reach control.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// What the lanes share.
+pub fn shared(config: &Config) -> Result<Arc<Shared>, AppError> {
+    let log = AccessLog::new(AccessLogConfig::default(), std::io::stdout()).map_err(AppError::Threads)?;
+    let telemetry = Telemetry::new(
+        &telemetry::Config { workers: config.lanes.get(), ..telemetry::Config::default() },
+        log,
+    );
+    let viewpoint = Viewpoint {
+        node: Some(config.node.as_str().into()),
+        cluster: Some(config.cluster.as_str().into()),
+        network: Some(config.network.as_str().into()),
+        locality: None,
+    };
+    let ca = Arc::new(ControlCa(DiscoveryCa::new(endpoint(config), None)));
+    Ok(Arc::new(Shared {
+        store: Arc::new(SnapshotStore::new(viewpoint)),
+        certs: CertManager::new(ca, CertOptions::default()),
+        telemetry,
+        admission: Admission::new(config.max_connections),
+        tunnels: Settings::default(),
+        peers: config.explicit.as_ref().map(|e| e.peers.clone()).unwrap_or_default(),
+    }))
+}
+
+fn endpoint(config: &Config) -> ControlEndpoint {
+    ControlEndpoint {
+        url: config.control.address.clone(),
+        root: Some(config.control.root.clone()),
+        server_name: config.control.server_name.clone(),
+        token: Some(config.control.token.clone()),
+        plaintext: false,
+        cluster: config.cluster.clone(),
+    }
+}
+
+/// How the state of the mesh is asked for.
+pub fn discovery(config: &Config) -> ClientConfig {
+    ClientConfig {
+        endpoint: endpoint(config),
+        node: NodeIdentity {
+            ip: config.node_ip,
+            pod: format!("weft-agent-{}", config.node),
+            namespace: config.namespace.clone(),
+            node: config.node.clone(),
+        },
+        cache: Some(CacheFile { path: config.cache_dir.join("state"), limit: CACHE_LIMIT }),
+        backoff: BACKOFF,
+    }
+}
