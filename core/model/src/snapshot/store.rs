@@ -125,8 +125,11 @@ impl Step<'_> {
         self.drop_workload(&workload.uid.clone());
         self.writer.intern(&mut workload);
         let uid = workload.uid.clone();
-        for address in workload.network_addresses() {
-            self.next.by_address.insert(address, uid.clone());
+        // Pods on the host's network share the node's address: it stands for none of them.
+        if !workload.host_network {
+            for address in workload.network_addresses() {
+                self.next.by_address.insert(address, uid.clone());
+            }
         }
         self.next.by_pod.insert((workload.namespace.clone(), workload.name.clone()), uid.clone());
         for service in workload.services.keys() {

@@ -70,6 +70,16 @@ fn an_address_that_moves_on_is_not_lost_when_its_first_owner_goes() {
 }
 
 #[test]
+fn a_nodes_address_stands_for_none_of_its_host_network_pods() {
+    let store = SnapshotStore::default();
+    let mut w = workload("proxy", "192.168.0.1");
+    w.host_network = true;
+    store.apply(vec![put(w)]);
+    assert!(store.load().workload_at(&at("192.168.0.1")).is_none());
+    assert!(store.load().workload("uid-proxy").is_some());
+}
+
+#[test]
 fn a_changed_address_forgets_the_old_one() {
     let store = SnapshotStore::default();
     store.apply(vec![put(workload("a", "10.0.0.1"))]);
