@@ -1,6 +1,6 @@
 //! Attaching to the cgroup.
 
-use super::{KernelError, load, pins::Pins, sys};
+use super::{KernelError, load::Loader, pins::Pins, sys};
 use aya::{
     Ebpf,
     programs::{CgroupAttachMode, Program, ProgramError, links::FdLink},
@@ -17,9 +17,9 @@ pub(super) fn is_attached(pins: &Pins) -> bool {
 }
 
 /// Attaches every program, or replaces an earlier one.
-pub(super) fn attach(pins: &Pins, cgroup: &Path) -> Result<(), KernelError> {
+pub(super) fn attach(loader: &mut Loader, pins: &Pins, cgroup: &Path) -> Result<(), KernelError> {
     let dir = File::open(cgroup).map_err(KernelError::file("open", cgroup))?;
-    let mut object = load::object(pins, 0)?;
+    let mut object = loader.load(0)?;
     for name in PROGRAMS {
         let pin = pins.links().join(name);
         let link = attach_one(&mut object, name, &dir, &pin)

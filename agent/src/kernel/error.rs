@@ -20,7 +20,7 @@ pub enum KernelError {
     #[error("no cgroup2 file system is mounted: mount one (mount -t cgroup2 none /sys/fs/cgroup/unified)")]
     NoCgroup,
     /// A map.
-    #[error("map {name}: {source}")]
+    #[error("map {name}: {source}{}", full(.source))]
     Map {
         /// Its name.
         name: &'static str,
@@ -72,10 +72,33 @@ impl KernelError {
     }
 }
 
+fn full(error: &MapError) -> &'static str {
+    match error {
+        MapError::SyscallError(e) if e.io_error.raw_os_error() == Some(libc::E2BIG) => {
+            " (the map is full: `weft-agent bpf` shows its size; spread the pods over more nodes, or trim the mesh)"
+        }
+        _ => "",
+    }
+}
+
 fn hint(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => " (root is needed, or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN)",
         Some(libc::ENOMEM) => " (locked memory: raise `ulimit -l`, or use a kernel from 5.11 on)",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aya::sys::SyscallError;
+
+    #[test]
+    fn a_full_map_is_named_and_the_mend_is_told() {
+        let io_error = io::Error::from_raw_os_error(libc::E2BIG);
+        let source = MapError::SyscallError(SyscallError { call: "bpf_map_update_elem", io_error });
+        let text = KernelError::Map { name: "DESTINATIONS", source }.to_string();
+        assert!(text.contains("DESTINATIONS") && text.contains("the map is full"), "{text}");
     }
 }

@@ -33,6 +33,7 @@ pub struct KernelConfig {
 pub struct Kernel {
     pub(super) pins: Pins,
     cgroup: PathBuf,
+    pub(super) loader: Loader,
     node: u64,
     /// The programs that are attached are the ones of this agent's object.
     pub(super) current: bool,
@@ -57,12 +58,13 @@ impl Kernel {
         let pins = Pins::prepare(&config.pin_dir)?;
         let known = maps::array::<Config>(&pins, "CONFIG").ok().and_then(|c| c.get(&0, 0).ok());
         let known = known.map(|c| c.0).filter(|c| c.version == VERSION);
+        let mut loader = Loader::new(&pins);
         let complete = NAMES.iter().all(|name| pins.map(name).exists());
         if known.is_none() || !complete {
             for path in pins::list(&pins.maps())? {
                 pins::remove_file(&path)?;
             }
-            object(&pins, 0)?;
+            loader.load(0)?;
         }
         let node = node_cookie()?;
         let attached = known.filter(|_| complete).map_or(0, |c| c.object);
@@ -75,6 +77,7 @@ impl Kernel {
             reconciler: Reconciler::open(&pins)?,
             diags: Diags::default(),
             cgroup,
+            loader,
             node,
             pins,
         })
@@ -85,7 +88,7 @@ impl Kernel {
         if self.current {
             return Ok(());
         }
-        attach::attach(&self.pins, &self.cgroup)?;
+        attach::attach(&mut self.loader, &self.pins, &self.cgroup)?;
         let node = self.node;
         write_config(&self.pins, Config { version: VERSION, pad: 0, node, object: fingerprint() })?;
         self.pins.forget_other_versions()?;
@@ -110,15 +113,28 @@ impl Kernel {
     }
 }
 
-/// Loads the object on the pinned maps, making those that are missing. `cookie` goes into the copy of `sk_lookup`.
-pub(super) fn object(pins: &Pins, cookie: u64) -> Result<Ebpf, KernelError> {
-    let mut loader = EbpfLoader::new();
-    // The programs read no kernel structure, so there is nothing to relocate by the kernel's own types.
-    loader.btf(None);
-    for name in NAMES {
-        loader.map_pin_path(name, pins.map(name));
+/// Loads the object, again and again: each pod gets a copy of `sk_lookup`.
+pub(super) struct Loader(EbpfLoader<'static>);
+
+impl Loader {
+    /// A loader for these pins. Made once: aya parses all the types of the running kernel for it.
+    fn new(pins: &Pins) -> Self {
+        let mut loader = EbpfLoader::new();
+        // The programs read no kernel structure, so there is nothing to relocate by the kernel's own types.
+        loader.btf(None);
+        for name in NAMES {
+            loader.map_pin_path(name, pins.map(name));
+        }
+        Self(loader)
     }
-    Ok(loader.override_global("NETNS_COOKIE", &cookie, true).load(OBJECT)?)
+
+    /// Loads the object on the pinned maps, making those that are missing. `cookie` goes into the copy of `sk_lookup`.
+    pub(super) fn load(&mut self, cookie: u64) -> Result<Ebpf, KernelError> {
+        // aya keeps a reference for as long as the loader lives. Eight bytes for each pod that was ever enrolled are the
+        // price of not parsing the kernel's types each time.
+        let cookie: &'static u64 = Box::leak(Box::new(cookie));
+        Ok(self.0.override_global("NETNS_COOKIE", cookie, true).load(OBJECT)?)
+    }
 }
 
 /// Tells one object from another.

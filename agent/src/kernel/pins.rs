@@ -6,13 +6,14 @@
 //! <pin_dir>/pods/COOKIE      the attachment to a pod's namespace
 //! ```
 
-use super::KernelError;
+use super::{KernelError, sys};
 use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 use std::{
     fs, io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
@@ -75,6 +76,9 @@ impl Pins {
     /// Removes every pin: what was attached is detached, and maps end with their last user.
     pub(super) fn remove(&self) -> Result<(), KernelError> {
         // Links first, so that no program runs on maps that are half gone.
+        for dir in [self.links(), self.pods()] {
+            list(&dir)?.iter().try_for_each(|pin| remove_link(pin))?;
+        }
         for dir in [self.links(), self.pods(), self.root.clone()] {
             remove_tree(&dir)?;
         }
@@ -98,6 +102,15 @@ pub(super) fn remove_file(path: &Path) -> Result<(), KernelError> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(KernelError::file("remove", path)(e)),
         _ => Ok(()),
     }
+}
+
+/// Detaches a pinned link and removes its pin; neither need be there.
+pub(super) fn remove_link(pin: &Path) -> Result<(), KernelError> {
+    if let Ok(link) = sys::open_pin(pin) {
+        // One whose namespace is gone has nothing left to detach from.
+        let _ = sys::detach_link(link.as_fd());
+    }
+    remove_file(pin)
 }
 
 fn remove_tree(dir: &Path) -> Result<(), KernelError> {

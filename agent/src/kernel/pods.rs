@@ -3,7 +3,7 @@
 use super::{
     Kernel, KernelError,
     diag::Diag,
-    load,
+    load::Loader,
     maps::Raw,
     pins::{self, Pins},
     sys,
@@ -80,7 +80,7 @@ impl Kernel {
     pub fn leave(&mut self, cookie: u64) -> Result<(), KernelError> {
         self.workloads.delete(cookie)?;
         self.diags.lock().unwrap_or_else(PoisonError::into_inner).remove(&cookie);
-        pins::remove_file(&self.pins.pod(cookie))?;
+        pins::remove_link(&self.pins.pod(cookie))?;
         for role in [listener::OUTBOUND, listener::INBOUND, listener::HBONE] {
             self.set_listeners(cookie, role, &[])?;
         }
@@ -118,12 +118,12 @@ impl Kernel {
     }
 
     /// Attaches the pod's own copy of `sk_lookup`, or puts it in the place of an earlier agent's.
-    fn attach_lookup(&self, pod: &Enrolment<'_>) -> Result<(), KernelError> {
+    fn attach_lookup(&mut self, pod: &Enrolment<'_>) -> Result<(), KernelError> {
         let pin = self.pins.pod(pod.cookie);
         if self.current && pin.exists() {
             return Ok(());
         }
-        let link = attach_lookup(&self.pins, pod)?;
+        let link = attach_lookup(&mut self.loader, &self.pins, pod)?;
         if let Some(link) = link {
             pins::remove_file(&pin)?;
             link.pin(&pin).map_err(|e| KernelError::file("pin", pin)(std::io::Error::other(e)))?;
@@ -133,10 +133,14 @@ impl Kernel {
 }
 
 /// The new link, or none when an earlier one took the program over.
-fn attach_lookup(pins: &Pins, pod: &Enrolment<'_>) -> Result<Option<FdLink>, KernelError> {
+fn attach_lookup(
+    loader: &mut Loader,
+    pins: &Pins,
+    pod: &Enrolment<'_>,
+) -> Result<Option<FdLink>, KernelError> {
     const NAME: &str = "weft_lookup";
     let failed = |source| KernelError::Program { name: NAME, source };
-    let mut object = load::object(pins, pod.cookie)?;
+    let mut object = loader.load(pod.cookie)?;
     let program = object.program_mut(NAME).ok_or(failed(aya::programs::ProgramError::NotLoaded))?;
     let program: &mut SkLookup = program.try_into().map_err(failed)?;
     program.load().map_err(failed)?;

@@ -28,7 +28,7 @@ impl Kernel {
     /// Brings the maps to what `snapshot` says about a node of `network` with these enrolled pods; answers what was
     /// written. To be called before a pod is enrolled, too: what the maps do not know passes untouched.
     ///
-    /// After an error the next call goes on where this one stopped.
+    /// One entry that cannot be written stops no other; the first error is told, and the next call tries again.
     pub fn reconcile(
         &mut self,
         snapshot: &Snapshot,
@@ -64,14 +64,19 @@ impl Reconciler {
     /// missing answer sends the connection to the agent, so answers come before what asks for them, and go after it.
     fn apply(&mut self, plan: &Plan) -> Result<(), KernelError> {
         let a = &mut self.actual;
-        puts(&mut self.pairs, &mut a.pairs, &plan.pairs)?;
-        puts(&mut self.destinations, &mut a.destinations, &plan.destinations)?;
-        puts(&mut self.backends, &mut a.backends, &plan.backends)?;
-        puts(&mut self.services, &mut a.services, &plan.services)?;
-        deletes(&mut self.services, &mut a.services, &plan.services)?;
-        deletes(&mut self.backends, &mut a.backends, &plan.backends)?;
-        deletes(&mut self.destinations, &mut a.destinations, &plan.destinations)?;
-        deletes(&mut self.pairs, &mut a.pairs, &plan.pairs)
+        // An array's elements are all carried out: a map that is full does not keep others from being written.
+        [
+            puts(&mut self.pairs, &mut a.pairs, &plan.pairs),
+            puts(&mut self.destinations, &mut a.destinations, &plan.destinations),
+            puts(&mut self.backends, &mut a.backends, &plan.backends),
+            puts(&mut self.services, &mut a.services, &plan.services),
+            deletes(&mut self.services, &mut a.services, &plan.services),
+            deletes(&mut self.backends, &mut a.backends, &plan.backends),
+            deletes(&mut self.destinations, &mut a.destinations, &plan.destinations),
+            deletes(&mut self.pairs, &mut a.pairs, &plan.pairs),
+        ]
+        .into_iter()
+        .collect()
     }
 }
 
@@ -82,13 +87,16 @@ fn puts<K: Plain + Eq + std::hash::Hash, V: Plain>(
     mirror: &mut Mirror<K, V>,
     changes: &[Change<K, V>],
 ) -> Result<(), KernelError> {
+    let mut outcome = Ok(());
     for change in changes {
         if let Change::Put(key, value) = *change {
-            table.put(key, value)?;
-            mirror.insert(key, value);
+            match table.put(key, value) {
+                Ok(()) => drop(mirror.insert(key, value)),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
     }
-    Ok(())
+    outcome
 }
 
 fn deletes<K: Plain + Eq + std::hash::Hash, V: Plain>(
@@ -96,11 +104,17 @@ fn deletes<K: Plain + Eq + std::hash::Hash, V: Plain>(
     mirror: &mut Mirror<K, V>,
     changes: &[Change<K, V>],
 ) -> Result<(), KernelError> {
+    let mut outcome = Ok(());
     for change in changes {
         if let Change::Delete(key) = *change {
-            table.delete(key)?;
-            mirror.remove(&key);
+            match table.delete(key) {
+                Ok(()) => drop(mirror.remove(&key)),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
     }
-    Ok(())
+    outcome
 }
+
+#[cfg(test)]
+mod tests;

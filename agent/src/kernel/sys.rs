@@ -11,6 +11,7 @@ use std::{
 
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// The members of `union bpf_attr` that BPF_LINK_UPDATE reads.
 #[repr(C)]
@@ -54,6 +55,13 @@ pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     let mut attr = LinkUpdate { link, program, flags: 0, old_program: 0 };
     // SAFETY: the layout is BPF_LINK_UPDATE's; it holds no pointers.
     unsafe { bpf(BPF_LINK_UPDATE, &mut attr) }.map(drop)
+}
+
+/// Detaches a link's program, at once. (The kernel does so by itself some time after the link's last user is gone.)
+pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = link.as_raw_fd() as u32;
+    // SAFETY: BPF_LINK_DETACH reads one descriptor.
+    unsafe { bpf(BPF_LINK_DETACH, &mut attr) }.map(drop)
 }
 
 /// The cookie of the network namespace that `socket` belongs to.

@@ -97,6 +97,8 @@ pub fn bind(at: SocketAddr) -> io::Result<TcpListener> {
     if at.is_ipv6() {
         socket.set_only_v6(false)?;
     }
+    // What is accepted holds the application's port: with this it can still bind it again after a restart.
+    socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&at.into())?;

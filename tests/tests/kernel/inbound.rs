@@ -3,8 +3,12 @@
 use crate::stage::{PATIENCE, Stage, accept, canonical, nobody, talk};
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::net::{SocketAddr, TcpStream};
-use weft_agent::kernel::{ArrivalKind, DELIVERY_MARK};
+use std::{
+    fs::File,
+    net::{SocketAddr, TcpStream},
+    os::fd::AsFd,
+};
+use weft_agent::kernel::{ArrivalKind, DELIVERY_MARK, Enrolment, EnrolmentFlags};
 use weft_tests::require_kernel;
 
 #[test]
@@ -121,5 +125,46 @@ fn only_a_registered_agent_s_marked_connection_is_a_delivery() -> Result<()> {
     }
     nobody(&app_elsewhere)?;
     stage.kernel.unregister_agent(std::process::id())?;
+    Ok(())
+}
+
+#[test]
+fn an_application_can_bind_its_port_again_while_the_agent_holds_connections_to_it() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    for port in [8080, 15001, 15006, 15008] {
+        // std's listeners set SO_REUSEADDR, as servers do.
+        drop(stage.db.listen(port)?);
+        let _client = stage.other.connect(SocketAddr::new(stage.db.addresses[0], port))?;
+        let _held = accept(if port == 15008 { &stage.db.hbone } else { &stage.db.inbound })?;
+        stage.db.listen(port).with_context(|| format!("port {port}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_second_listener_takes_over_when_the_first_is_gone() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mut stage = Stage::new()?;
+    let spare = stage.db.outbound.try_clone()?;
+    stage.kernel.enrol(&Enrolment {
+        netns: File::open(stage.db.netns.path())?.as_fd(),
+        cookie: stage.db.cookie,
+        addresses: &stage.db.addresses,
+        outbound: &[stage.db.outbound.as_fd()],
+        inbound: &[stage.db.inbound.as_fd(), spare.as_fd()],
+        hbone: &[stage.db.hbone.as_fd()],
+        flags: EnrolmentFlags::default(),
+    })?;
+    let to = SocketAddr::new(stage.db.addresses[0], 8080);
+    let _client = stage.other.connect(to)?;
+    accept(&stage.db.inbound)?;
+    drop(stage.db.inbound);
+    let _client = stage.other.connect(to)?;
+    accept(&spare)?;
     Ok(())
 }

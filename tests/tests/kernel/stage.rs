@@ -170,6 +170,7 @@ fn pod(node: &Netns, netns: Netns, n: u8) -> Result<TestPod> {
 fn agent_listener() -> Result<TcpListener> {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_only_v6(false)?;
+    socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into())?;
     socket.listen(128)?;
     socket.set_nonblocking(true)?;

@@ -3,7 +3,7 @@
 use super::Desired;
 use crate::kernel::Kernel;
 use std::net::SocketAddr;
-use weft_ebpf_abi::{PairKey, destination};
+use weft_ebpf_abi::{PairKey, destination, pair};
 
 impl Kernel {
     /// Whether the kernel itself joins (or refuses) the connection of the pod with cookie `source` to the workload's
@@ -18,17 +18,16 @@ fn joins(maps: &Desired, source: u64, at: SocketAddr) -> bool {
     if to.cookie == 0 || to.cookie == source || to.flags & destination::TO_AGENT != 0 {
         return false;
     }
-    let answered = |port: u16| {
-        let key = PairKey { source, destination: to.cookie, port: port.into(), pad: 0 };
-        maps.pairs.contains_key(&key)
-    };
-    to.flags & destination::ALLOW_ALL != 0 || answered(at.port()) || answered(0)
+    let answer =
+        |port: u16| maps.pairs.get(&PairKey { source, destination: to.cookie, port: port.into(), pad: 0 });
+    to.flags & destination::ALLOW_ALL != 0
+        || matches!(answer(at.port()).or_else(|| answer(0)), Some(&(pair::ALLOW | pair::DENY)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weft_ebpf_abi::{Destination, pair};
+    use weft_ebpf_abi::Destination;
 
     fn maps(cookie: u64, flags: u32) -> Desired {
         let at: std::net::IpAddr = "10.0.0.2".parse().unwrap();

@@ -2,7 +2,11 @@
 
 use super::Desired;
 use rustc_hash::FxHashMap;
-use std::hash::Hash;
+use std::{
+    fmt,
+    hash::Hash,
+    net::{IpAddr, SocketAddr},
+};
 use weft_ebpf_abi::{Addr, Backend, BackendKey, Destination, Endpoint, PairKey, Service};
 
 /// One write to a map.
@@ -47,6 +51,43 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// One write a line, in the order of the lists.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write(
+            f,
+            "destination",
+            &self.destinations,
+            |k| IpAddr::from(*k).to_string(),
+            |v| format!("cookie {} kind {} flags {}", v.cookie, v.kind, v.flags),
+        )?;
+        write(
+            f,
+            "service",
+            &self.services,
+            |k| SocketAddr::from(*k).to_string(),
+            |v| format!("total {} local {} flags {}", v.total, v.local, v.flags),
+        )?;
+        let backend = |k: &BackendKey| format!("{}#{}", SocketAddr::from(k.service), k.index);
+        write(f, "backend", &self.backends, backend, |v| SocketAddr::from(*v).to_string())?;
+        let pair = |k: &PairKey| format!("{}->{}:{}", k.source, k.destination, k.port);
+        write(f, "pair", &self.pairs, pair, u32::to_string)
+    }
+}
+
+fn write<K, V>(
+    f: &mut fmt::Formatter<'_>,
+    map: &str,
+    changes: &[Change<K, V>],
+    key: impl Fn(&K) -> String,
+    value: impl Fn(&V) -> String,
+) -> fmt::Result {
+    changes.iter().try_for_each(|change| match change {
+        Change::Put(k, v) => writeln!(f, "put {map} {}: {}", key(k), value(v)),
+        Change::Delete(k) => writeln!(f, "delete {map} {}", key(k)),
+    })
 }
 
 fn diff<K: Copy + Eq + Hash, V: Copy + PartialEq, O: Ord>(

@@ -1,0 +1,189 @@
+//! Snapshot in, map writes out.
+
+use super::*;
+use weft_model::{
+    Delta, NetworkAddress, Policy, PolicyKey, Service as ModelService, ServiceKey, SnapshotStore, Workload,
+    policy::{Action, Clause, Match, PolicyScope, Rule, StringMatch},
+    service::ServicePort,
+    workload::{Gateway, GatewayDestination, PortMapping, Tunnel},
+};
+
+fn workload(name: &str, addresses: &[&str]) -> Workload {
+    let mut w = Workload::new(name, "shop", name, name);
+    w.addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
+    w.tunnel = Tunnel::Hbone;
+    w
+}
+
+fn put(w: Workload) -> Delta {
+    Delta::Workload(Box::new(w))
+}
+
+fn local(name: &str, cookie: u64) -> LocalPod {
+    LocalPod { cookie, uid: name.into(), always_encrypt: false }
+}
+
+/// `web` (cookie 1) and `db` (cookie 2) on this node, `far` elsewhere, `plain` not in the mesh.
+fn store() -> SnapshotStore {
+    let store = SnapshotStore::default();
+    let mut plain = workload("plain", &["10.0.0.9"]);
+    plain.tunnel = Tunnel::None;
+    let mut other = workload("other", &["10.0.0.8"]);
+    other.network = "elsewhere".into();
+    store.apply(vec![
+        put(workload("web", &["10.0.0.1", "fd00::1"])),
+        put(workload("db", &["10.0.0.2"])),
+        put(workload("far", &["10.0.1.3"])),
+        put(plain),
+        put(other),
+    ]);
+    store
+}
+
+fn desired(store: &SnapshotStore) -> Desired {
+    Desired::of(&store.load(), &"".into(), &[local("web", 1), local("db", 2)])
+}
+
+/// What `change` writes to maps that already say what `store` does.
+fn writes(store: &SnapshotStore, change: Vec<Delta>) -> String {
+    let before = desired(store);
+    store.apply(change);
+    Plan::between(&before, &desired(store)).to_string()
+}
+
+fn policy(name: &str, action: Action, matches: Match) -> Delta {
+    Delta::Policy(Policy {
+        key: PolicyKey { namespace: "shop".into(), name: name.into() },
+        scope: PolicyScope::Namespace,
+        action,
+        dry_run: false,
+        rules: vec![Rule { clauses: vec![Clause { matches: vec![matches] }] }],
+    })
+}
+
+fn principal(account: &str) -> Vec<StringMatch> {
+    vec![StringMatch::Exact(format!("cluster.local/ns/shop/sa/{account}").into())]
+}
+
+#[test]
+fn a_node_s_first_writes() {
+    let plan = Plan::between(&Desired::default(), &desired(&store()));
+    assert_eq!(
+        plan.to_string(),
+        "put destination 10.0.0.1: cookie 1 kind 1 flags 1\n\
+         put destination 10.0.0.2: cookie 2 kind 1 flags 1\n\
+         put destination 10.0.1.3: cookie 0 kind 1 flags 0\n\
+         put destination fd00::1: cookie 1 kind 1 flags 1\n"
+    );
+    assert_eq!(plan.len(), 4);
+}
+
+#[test]
+fn nothing_changed_nothing_written() {
+    assert_eq!(writes(&store(), vec![]), "");
+    assert!(Plan::between(&desired(&store()), &desired(&store())).is_empty());
+}
+
+#[test]
+fn a_policy_takes_the_open_door_away_and_answers_each_pair() {
+    let store = store();
+    let ports = Match { principals: principal("web"), destination_ports: vec![80], ..Match::default() };
+    assert_eq!(
+        writes(&store, vec![policy("p", Action::Allow, ports)]),
+        "put destination 10.0.0.1: cookie 1 kind 1 flags 0\n\
+         put destination 10.0.0.2: cookie 2 kind 1 flags 0\n\
+         put destination fd00::1: cookie 1 kind 1 flags 0\n\
+         put pair 1->2:0: 2\n\
+         put pair 1->2:80: 1\n\
+         put pair 2->1:0: 2\n"
+    );
+    let gone = Delta::PolicyGone(PolicyKey { namespace: "shop".into(), name: "p".into() });
+    assert_eq!(
+        writes(&store, vec![gone]),
+        "put destination 10.0.0.1: cookie 1 kind 1 flags 1\n\
+         put destination 10.0.0.2: cookie 2 kind 1 flags 1\n\
+         put destination fd00::1: cookie 1 kind 1 flags 1\n\
+         delete pair 1->2:0\n\
+         delete pair 1->2:80\n\
+         delete pair 2->1:0\n"
+    );
+}
+
+#[test]
+fn a_dry_run_closes_nothing() {
+    let Delta::Policy(mut p) = policy("p", Action::Deny, Match::default()) else { panic!("no policy") };
+    p.dry_run = true;
+    assert_eq!(writes(&store(), vec![Delta::Policy(p)]), "");
+}
+
+#[test]
+fn where_the_verdict_depends_on_the_address_the_agent_decides() {
+    let store = store();
+    // `web` has two addresses, and `db` gets an IPv6 one, too: the families disagree.
+    store.apply(vec![put(workload("db", &["10.0.0.2", "fd00::2"]))]);
+    let only_v4 = Match { source_ips: vec!["10.0.0.0/8".parse().unwrap()], ..Match::default() };
+    let ports = Match { destination_ports: vec![80], ..Match::default() };
+    store.apply(vec![policy("v4", Action::Allow, only_v4), policy("none", Action::Deny, ports)]);
+    let pairs: std::collections::BTreeMap<_, _> =
+        desired(&store).pairs.into_iter().map(|(k, v)| ((k.source, k.destination, k.port), v)).collect();
+    // Port 80 is refused in both families; of the others nothing is said.
+    assert_eq!(pairs.into_iter().collect::<Vec<_>>(), [((1, 2, 80), 2), ((2, 1, 80), 2)]);
+}
+
+#[test]
+fn a_service_s_local_endpoints_and_the_number_of_all() {
+    let store = store();
+    let key = ServiceKey { namespace: "shop".into(), hostname: "db.shop".into() };
+    let mut service = ModelService::new("shop", "db", "db.shop");
+    let vip = |ip: &str| NetworkAddress::new("".into(), ip.parse().unwrap());
+    service.addresses = vec![vip("10.96.0.1"), vip("fd96::1")];
+    service.ports = vec![ServicePort { service_port: 80, target_port: 8080 }];
+    let mut deltas = vec![Delta::Service(service.clone())];
+    for (name, at) in [("db", "10.0.0.2"), ("far", "10.0.1.3")] {
+        let mut w = workload(name, &[at]);
+        w.services.insert(key.clone(), vec![PortMapping { service_port: 80, target_port: 8081 }]);
+        deltas.push(put(w));
+    }
+    assert_eq!(
+        writes(&store, deltas),
+        "put destination 10.96.0.1: cookie 0 kind 2 flags 0\n\
+         put destination fd96::1: cookie 0 kind 2 flags 0\n\
+         put service 10.96.0.1:80: total 2 local 1 flags 0\n\
+         put service [fd96::1]:80: total 2 local 0 flags 0\n\
+         put backend 10.96.0.1:80#0: 10.0.0.2:8081\n"
+    );
+    service.waypoint =
+        Some(Gateway { destination: GatewayDestination::Address(vip("10.0.1.3")), hbone_port: 15008 });
+    assert_eq!(
+        writes(&store, vec![Delta::Service(service)]),
+        "put service 10.96.0.1:80: total 2 local 1 flags 1\n\
+         put service [fd96::1]:80: total 2 local 0 flags 1\n"
+    );
+    assert_eq!(
+        writes(&store, vec![Delta::WorkloadGone("db".into())]),
+        "delete destination 10.0.0.2\n\
+         put service 10.96.0.1:80: total 1 local 0 flags 1\n\
+         put service [fd96::1]:80: total 1 local 0 flags 1\n\
+         delete backend 10.96.0.1:80#0\n"
+    );
+}
+
+#[test]
+fn what_must_pass_a_waypoint_or_be_encrypted_is_the_agent_s() {
+    let store = store();
+    let mut w = workload("db", &["10.0.0.2"]);
+    let at = NetworkAddress::new("".into(), "10.0.1.3".parse().unwrap());
+    w.waypoint = Some(Gateway { destination: GatewayDestination::Address(at), hbone_port: 15008 });
+    assert_eq!(writes(&store, vec![put(w)]), "put destination 10.0.0.2: cookie 2 kind 1 flags 3\n");
+    let encrypted = [LocalPod { always_encrypt: true, ..local("web", 1) }];
+    let desired = Desired::of(&store.load(), &"".into(), &encrypted);
+    let web: std::net::IpAddr = "10.0.0.1".parse().unwrap();
+    assert_eq!(desired.destinations[&web.into()].flags, 3);
+}
+
+#[test]
+fn a_pod_without_a_workload_is_captured_all_the_same() {
+    let desired = Desired::of(&store().load(), &"".into(), &[local("new", 7)]);
+    assert_eq!(desired.destinations.len(), 4);
+    assert!(desired.destinations.values().all(|d| d.cookie == 0));
+}
