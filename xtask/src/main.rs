@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod clean_host;
 mod demo;
+mod fuzz;
 mod licences;
 mod setup;
 mod shell;
@@ -43,6 +44,8 @@ enum Task {
     Test(test::Options),
     /// Measure the mesh against the same work without one
     Bench(bench::Options),
+    /// Run the fuzz targets for a short while
+    Fuzz(fuzz::Options),
     /// Check the dependencies' licences and sources against deny.toml
     Licences,
     /// Remove namespaces, cgroups, pins and processes that crashed runs left behind
@@ -66,6 +69,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Build(options) => build::run(&options)?,
         Task::Test(options) => return test::run(&options),
         Task::Bench(options) => bench::run(&options)?,
+        Task::Fuzz(options) => fuzz::run(&options)?,
         Task::Licences => licences::run()?,
         Task::CleanHost(options) => clean_host::run(&options)?,
     }

@@ -10,8 +10,8 @@ const BPF_LINKER: &str = "0.10.3";
 /// Components of the toolchain; `rust-src` is for the kernel programs' own build of `core`.
 const COMPONENTS: [&str; 3] = ["clippy", "rust-src", "rustfmt"];
 
-/// Programs that are called by name, and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 1] = [("ip", "iproute2")];
+/// Programs that are called by name, and the Debian packages that hold them; libFuzzer is written in C++.
+const PROGRAMS: [(&str, &str); 2] = [("c++", "g++"), ("ip", "iproute2")];
 
 /// Installs what is missing, and says what it does.
 pub fn run() -> Result<()> {

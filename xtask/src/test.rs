@@ -1,7 +1,7 @@
 //! Everything that must hold before a change is merged.
 
 use crate::{
-    build, licences, setup, shell,
+    build, fuzz, licences, setup, shell,
     steps::{Outcome, Steps},
 };
 use anyhow::Result;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use weft_tests::kernel;
 
 #[derive(Args)]
-#[command(after_help = "Steps: setup, format, clippy, build, test, doc, licences")]
+#[command(after_help = "Steps: setup, format, clippy, build, test, fuzz, doc, licences")]
 pub struct Options {
     /// Take only these steps
     #[arg(long, value_name = "STEP")]
@@ -27,6 +27,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     // Scenarios start the binaries themselves.
     steps.take("build", || done(build::binaries(false)));
     steps.take("test", tests);
+    steps.take("fuzz", || done(fuzz::run(&fuzz::Options::short())));
     steps.take("doc", || {
         let mut doc = shell::cargo(&["doc", "--locked", "--workspace", "--no-deps"]);
         done(shell::run(doc.env("RUSTDOCFLAGS", "-D warnings")))
