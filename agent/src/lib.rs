@@ -13,3 +13,4 @@ pub mod lanes;
 pub mod outbound;
 pub mod pods;
 pub mod state;
+pub mod vault;

@@ -8,6 +8,7 @@ use crate::{
     kernel::Flows,
     lanes::Shared,
     pods::{Enroller, PodSpec},
+    vault,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Notify, mpsc, watch};
@@ -64,6 +65,7 @@ impl Follower {
                     Wish::Regrown => {
                         tracing::warn!("the keeper was gone; another one holds the listeners now");
                         self.enroller.hold_again();
+                        vault::keep(&self.enroller.certs, &self.keeper);
                     }
                     Wish::Alone => {
                         tracing::error!("there is no keeper: a crash of this process would lose connections");

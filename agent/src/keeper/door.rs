@@ -111,3 +111,52 @@ fn patient(socket: &OwnedFd) -> io::Result<()> {
     sockopt::set_socket_timeout(socket, sockopt::Timeout::Send, Some(PATIENCE))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        net::TcpListener,
+        os::{fd::AsFd, unix::fs::PermissionsExt},
+    };
+
+    #[test]
+    fn a_successor_gets_the_listeners_and_says_when_to_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keeper.sock");
+        assert!(Predecessor::find(&path).unwrap().is_none());
+        let door = Door::open(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let successor = std::thread::spawn(move || {
+            let predecessor = Predecessor::find(&path).unwrap().unwrap();
+            let listeners = predecessor.listeners().unwrap();
+            predecessor.retire().unwrap();
+            listeners
+        });
+        let guest = door.accept().unwrap();
+        assert_eq!(wire::receive(&guest).unwrap().unwrap().0, Message::List);
+        wire::send(&guest, &Message::Hold("7/hbone/0".into()), Some(listener.as_fd())).unwrap();
+        wire::send(&guest, &Message::End, None).unwrap();
+        assert_eq!(wire::receive(&guest).unwrap().unwrap().0, Message::Drain);
+        drop(listener);
+        let mut listeners = successor.join().unwrap();
+        let theirs = TcpListener::from(listeners.remove("7/hbone/0").unwrap());
+        assert_eq!(theirs.local_addr().unwrap(), at);
+    }
+
+    #[test]
+    fn a_stale_door_is_no_predecessor_and_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keeper.sock");
+        drop(Door::open(&path).unwrap());
+        assert!(path.exists());
+        assert!(Predecessor::find(&path).unwrap().is_none());
+        let door = Door::open(&path).unwrap();
+        assert!(Predecessor::find(&path).unwrap().is_some());
+        door.close();
+        assert!(!path.exists());
+    }
+}

@@ -178,6 +178,11 @@ impl Enroller {
         for (name, _) in std::mem::take(&mut self.inherited) {
             self.keeper.release(&name);
         }
+        for status in self.certs.list() {
+            if !self.enrolled.values().any(|e| e.workload.identity() == status.identity) {
+                self.certs.forget(&status.identity);
+            }
+        }
     }
 
     /// Gives every listener to a keeper that has just taken over.

@@ -20,7 +20,7 @@ pub use record::BadRecord;
 pub use rotate::{CertError, CertManager, CertOptions, CertState, CertStatus};
 pub use spiffe::SpiffeError;
 pub use stream::TlsIo;
-pub use workload_cert::{BadCertificate, WorkloadCert};
+pub use workload_cert::{BadCertificate, Parts, WorkloadCert};
 
 #[cfg(test)]
 mod tests;

@@ -107,7 +107,9 @@ impl From<IssueError> for CaError {
             IssueError::Endpoint(_) => CaError::Unavailable(text),
             IssueError::Incomplete(_) => CaError::BadAnswer(text),
             IssueError::Refused(status) => match status.code() {
-                Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument => CaError::Refused(text),
+                Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument => {
+                    CaError::Refused(text)
+                }
                 _ => CaError::Unavailable(text),
             },
         }

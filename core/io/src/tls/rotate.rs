@@ -3,7 +3,7 @@
 use super::{
     ca::{CaClient, CaError},
     csr, schedule,
-    workload_cert::{BadCertificate, WorkloadCert},
+    workload_cert::{BadCertificate, Parts, WorkloadCert},
 };
 use rustc_hash::FxHashMap;
 use serde::Serialize;
@@ -117,6 +117,8 @@ struct Shared {
     issuer: Issuer,
     runtime: Handle,
     entries: Mutex<FxHashMap<Identity, Entry>>,
+    /// Counts the certificates that were issued, adopted or forgotten.
+    changes: Arc<watch::Sender<u64>>,
 }
 
 impl CertManager {
@@ -126,8 +128,9 @@ impl CertManager {
     /// Outside a Tokio runtime.
     pub fn new(ca: Arc<dyn CaClient>, options: CertOptions) -> Self {
         let slots = Arc::new(Semaphore::new(options.parallel_requests.max(1)));
-        let issuer = Issuer { ca, options: Arc::new(options), slots };
-        let shared = Shared { issuer, runtime: Handle::current(), entries: Mutex::default() };
+        let changes = Arc::new(watch::Sender::new(0));
+        let issuer = Issuer { ca, options: Arc::new(options), slots, changes: changes.clone() };
+        let shared = Shared { issuer, runtime: Handle::current(), entries: Mutex::default(), changes };
         Self { shared: Arc::new(shared) }
     }
 
@@ -157,7 +160,35 @@ impl CertManager {
 
     /// Drops the certificate of `identity` and stops renewing it.
     pub fn forget(&self, identity: &Identity) {
-        self.entries().remove(identity);
+        if self.entries().remove(identity).is_some() {
+            self.shared.changes.send_modify(|n| *n += 1);
+        }
+    }
+
+    /// Takes over a certificate that the process before this one got, unless there is one already; it is renewed when
+    /// its time comes, as if it had been issued here.
+    pub fn adopt(&self, identity: &Identity, parts: Parts) -> Result<(), BadCertificate> {
+        let aliases = &self.shared.issuer.options.trust_domain_aliases;
+        let cert = WorkloadCert::new(identity.clone(), parts.key, &parts.chain, aliases)?;
+        let now = SystemTime::now();
+        let pause = schedule::renew_in(cert.not_before(), cert.not_after(), now, rand::random());
+        if cert.is_valid_at(now) {
+            let held = Held { cert: Some(Arc::new(cert)), error: None };
+            self.start(identity, held, pause);
+        }
+        Ok(())
+    }
+
+    /// The certificates that are valid now.
+    pub fn valid(&self) -> Vec<Arc<WorkloadCert>> {
+        let now = SystemTime::now();
+        let certs = self.entries().values().filter_map(|e| e.held.borrow().cert.clone()).collect::<Vec<_>>();
+        certs.into_iter().filter(|c| c.is_valid_at(now)).collect()
+    }
+
+    /// Announces that [`CertManager::valid`] may answer otherwise than before.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
     }
 
     /// All identities and where their certificates stand, sorted by identity.
@@ -173,12 +204,17 @@ impl CertManager {
     }
 
     fn watch(&self, identity: &Identity) -> watch::Receiver<Held> {
+        self.start(identity, Held::default(), Duration::ZERO)
+    }
+
+    /// What is held for `identity`; where that is nothing yet, `first`, to be renewed after `pause`.
+    fn start(&self, identity: &Identity, first: Held, pause: Duration) -> watch::Receiver<Held> {
         let mut entries = self.entries();
         if let Some(entry) = entries.get(identity) {
             return entry.held.clone();
         }
-        let (publish, held) = watch::channel(Held::default());
-        let task = self.shared.issuer.clone().keep(identity.clone(), publish);
+        let (publish, held) = watch::channel(first);
+        let task = self.shared.issuer.clone().keep(identity.clone(), publish, pause);
         let renewal = self.shared.runtime.spawn(task).abort_handle();
         entries.insert(identity.clone(), Entry { held: held.clone(), renewal });
         held
@@ -208,12 +244,14 @@ struct Issuer {
     ca: Arc<dyn CaClient>,
     options: Arc<CertOptions>,
     slots: Arc<Semaphore>,
+    changes: Arc<watch::Sender<u64>>,
 }
 
 impl Issuer {
-    /// Gets a certificate of `identity`, publishes it, and renews it for as long as the task lives.
-    async fn keep(self, identity: Identity, publish: watch::Sender<Held>) {
+    /// Gets a certificate of `identity` after `pause`, publishes it, and renews it for as long as the task lives.
+    async fn keep(self, identity: Identity, publish: watch::Sender<Held>, pause: Duration) {
         let mut failures = 0;
+        tokio::time::sleep(pause).await;
         loop {
             let pause = match self.issue(&identity).await {
                 Ok(cert) => {
@@ -222,6 +260,7 @@ impl Issuer {
                     let pause = schedule::renew_in(cert.not_before(), cert.not_after(), now, rand::random());
                     tracing::debug!(%identity, serial = cert.serial(), next_s = pause.as_secs(), "certificate issued");
                     publish.send_modify(|held| *held = Held { cert: Some(Arc::new(cert)), error: None });
+                    self.changes.send_modify(|n| *n += 1);
                     // A certificate that is born old must not make this a busy loop.
                     pause.max(schedule::retry_in(1, 0.0))
                 }

@@ -61,6 +61,15 @@ pub struct WorkloadCert {
     roots: Arc<RootCertStore>,
     server: Arc<ServerConfig>,
     clients: Mutex<FxHashMap<Arc<[Identity]>, Arc<ClientConfig>>>,
+    parts: Parts,
+}
+
+/// What a certificate was made from, for the process that follows this one. It holds the private key.
+pub struct Parts {
+    /// The private key.
+    pub key: PrivateKeyDer<'static>,
+    /// The authority's answer in PEM: the leaf first, the roots last.
+    pub chain: Vec<String>,
 }
 
 impl WorkloadCert {
@@ -73,6 +82,7 @@ impl WorkloadCert {
         chain: &[String],
         aliases: &[Name],
     ) -> Result<Self, BadCertificate> {
+        let parts = Parts { key: key.clone_key(), chain: chain.to_vec() };
         let (chain, roots) = split_chain(chain)?;
         let leaf = chain.first().ok_or(BadCertificate::Incomplete(0))?;
         let got = identity_of(leaf)?;
@@ -88,12 +98,17 @@ impl WorkloadCert {
         let server = config::server(key.clone(), roots.clone(), trusted.into()).map_err(unusable)?;
         let server = Arc::new(server);
         let clients = Mutex::default();
-        Ok(Self { identity, not_before, not_after, serial, key, roots, server, clients })
+        Ok(Self { identity, not_before, not_after, serial, key, roots, server, clients, parts })
     }
 
     /// Whose certificate this is.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// What it was made from; only for handing it over to the process that follows this one.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// The start of its validity.
