@@ -7,6 +7,7 @@ pub mod pool;
 pub mod server;
 pub mod settings;
 pub mod stream;
+pub mod usage;
 
 mod keepalive;
 
@@ -16,6 +17,7 @@ pub use pool::{Pool, PoolKey};
 pub use server::{Incoming, ServeError, serve};
 pub use settings::Settings;
 pub use stream::Stream;
+pub use usage::{HeldTunnel, Usage};
 
 #[cfg(test)]
 mod tests;

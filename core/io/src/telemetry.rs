@@ -10,7 +10,7 @@ pub mod record;
 pub mod series;
 pub mod trace;
 
-pub use access_log::{AccessLog, AccessLogConfig};
+pub use access_log::{AccessLog, AccessLogConfig, Format, Select};
 pub use connections::{Connections, Ended, Live};
 pub use flow::{Flow, FlowEvent, FlowHub};
 pub use meter::RelayMeter;
@@ -92,6 +92,12 @@ impl Telemetry {
             self.flows.publish(FlowEvent::Open, connection, None);
         }
         first
+    }
+
+    /// `connection` lives on, but not in this table: nothing has happened to it that could be told.
+    fn left(&self, connection: &Live) {
+        connection.leave_series();
+        self.connections.forget(connection.id);
     }
 
     /// The end of `connection`, told everywhere.

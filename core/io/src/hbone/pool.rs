@@ -5,6 +5,7 @@ use super::{
     error::HboneError,
     settings::Settings,
     stream::Stream,
+    usage::{HeldTunnel, Usage},
 };
 use crate::tls::WorkloadCert;
 use rustc_hash::FxHashMap;
@@ -21,7 +22,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
 };
-use weft_model::Identity;
+use weft_model::{Identity, Reason};
 
 /// How often a request that the peer surely did not touch is tried on another connection.
 const ATTEMPTS: usize = 3;
@@ -47,6 +48,7 @@ pub struct Pool {
 
 struct Shared {
     settings: Settings,
+    usage: Usage,
     slots: RefCell<FxHashMap<PoolKey, Slot>>,
 }
 
@@ -84,7 +86,12 @@ impl Drop for Lease {
 impl Pool {
     /// An empty pool.
     pub fn new(settings: Settings) -> Self {
-        Self { shared: Rc::new(Shared { settings, slots: RefCell::default() }) }
+        Self::counting(settings, Usage::default())
+    }
+
+    /// An empty pool that counts in `usage`.
+    pub fn counting(settings: Settings, usage: Usage) -> Self {
+        Self { shared: Rc::new(Shared { settings, usage, slots: RefCell::default() }) }
     }
 
     /// Opens a stream on a connection for `key`, making one with `dial` where there is none with room.
@@ -188,10 +195,14 @@ impl Pool {
                 Ok(established) => {
                     let connection = pool.insert(&key, cert, &established);
                     done.send_replace(Some(Ok(())));
+                    let _held = HeldTunnel::new(pool.usage.tunnels.clone());
                     drop(pool);
                     serve_pooled(established, connection, shared, key, settings).await;
                 }
                 Err(error) => {
+                    if error.reason() == Reason::TlsFailure {
+                        pool.usage.tls_failures.inc();
+                    }
                     pool.failed(&key);
                     done.send_replace(Some(Err(error)));
                 }

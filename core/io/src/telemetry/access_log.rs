@@ -6,9 +6,13 @@
 mod line;
 
 use super::Live;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Serialize,
+    de::{IntoDeserializer, value},
+};
 use std::{
     io::{self, Write},
+    str::FromStr,
     sync::{
         atomic::{AtomicU64, Ordering},
         mpsc,
@@ -44,9 +48,24 @@ pub enum Format {
     Json,
 }
 
+impl FromStr for Select {
+    type Err = value::Error;
+
+    fn from_str(s: &str) -> Result<Self, value::Error> {
+        Self::deserialize(s.into_deserializer())
+    }
+}
+
+impl FromStr for Format {
+    type Err = value::Error;
+
+    fn from_str(s: &str) -> Result<Self, value::Error> {
+        Self::deserialize(s.into_deserializer())
+    }
+}
+
 /// How the access log is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccessLogConfig {
     /// Which connections are logged.
     pub select: Select,

@@ -123,6 +123,26 @@ impl Live {
         self.series.set(series).is_ok()
     }
 
+    /// Finds the connection's metric series as [`Live::join_series`] does, but for a connection that was counted as opened
+    /// before, with what has gone over it so far.
+    pub(super) fn adopt_series(&self, table: &SeriesTable) {
+        if self.series.get().is_some() {
+            return;
+        }
+        self.told_to_server.store(self.counters.to_server(), RELAXED);
+        self.told_to_client.store(self.counters.to_client(), RELAXED);
+        // Only the connection's owner says that it is open.
+        let _ = self.series.set(table.hold(self.with_facts(Traffic::of)));
+    }
+
+    /// The connection lives on, and is no longer told of from here.
+    pub(super) fn leave_series(&self) {
+        self.flush();
+        if let Some(series) = self.series.get() {
+            series.release();
+        }
+    }
+
     /// The connection has ended: nothing is counted after this.
     pub(super) fn end(&self, reason: Reason) {
         self.ended.get_or_init(Instant::now);
@@ -254,6 +274,12 @@ impl Connections {
         shard.ended.push_back(ended);
         // What left the shard is dropped only after the lock.
         drop(shard);
+    }
+
+    /// Takes a connection out that has not ended.
+    pub(super) fn forget(&self, id: u64) {
+        let forgotten = self.shard(id).and_then(|shard| locked(shard).live.remove(&id));
+        drop(forgotten);
     }
 
     fn shard(&self, id: u64) -> Option<&Mutex<Shard>> {

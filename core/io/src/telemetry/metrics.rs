@@ -25,6 +25,9 @@ pub const KEEP_GONE: Duration = Duration::from_secs(5 * 60);
 /// One label and its value.
 pub type Label = [(&'static str, String); 1];
 
+/// One label whose values are words of this program.
+pub type Word = [(&'static str, &'static str); 1];
+
 /// How many connections live, by direction and path.
 #[derive(Debug, Default)]
 pub struct ActiveCounts([[i64; Path::ALL.len()]; 2]);
@@ -45,18 +48,19 @@ type Hook = Box<dyn Fn(&Metrics) + Send + Sync>;
 pub struct Metrics {
     /// The `istio_tcp_*` families.
     pub series: Arc<SeriesTable>,
-    /// Connections that could not be accepted, by `reason` (`files`, `memory`, `other`).
-    pub accept_errors: Family<Label, Counter>,
-    /// TLS handshakes that failed, by `side` (`client`, `server`).
-    pub tls_handshake_failures: Family<Label, Counter>,
+    /// Attempts to accept a connection that failed, and connections that were refused for a limit of this process, by
+    /// `reason` (`files`, `memory`, `limit`, `other`).
+    pub accept_errors: Family<Word, Counter>,
+    /// TLS handshakes of tunnels that failed, by `side`: this process as the `client`, or as the `server`.
+    pub tls_handshake_failures: Family<Word, Counter>,
     /// When a certificate expires, in seconds since 1970, by `identity`.
     pub certificate_expiry: Family<Label, Gauge>,
     /// Whether the discovery stream is up (1) or not (0).
     pub xds_connected: Gauge,
-    /// Resources received, by `type` (`address`, `authorization`).
-    pub xds_updates: Family<Label, Counter>,
-    /// Responses refused because a resource in them was malformed, by `type`.
-    pub xds_nacks: Family<Label, Counter>,
+    /// Discovery responses received.
+    pub xds_responses: Counter,
+    /// Resources in them that were refused because they were malformed.
+    pub xds_refusals: Counter,
     /// Entries of a kernel map, by `map`.
     pub kernel_map_entries: Family<Label, Gauge>,
     /// The most entries a kernel map takes, by `map`.
@@ -67,10 +71,8 @@ pub struct Metrics {
     pub flow_events_dropped: Family<Label, Counter>,
     /// Access log lines lost because the writer was behind.
     pub access_log_dropped: Counter,
-    /// HBONE tunnels held open, by `direction`.
-    pub pool_tunnels: Family<Label, Gauge>,
-    /// Streams within those tunnels, by `direction`.
-    pub pool_streams: Family<Label, Gauge>,
+    /// HBONE tunnels held open, by `direction`. The streams in them are the active connections whose path is `tunnel`.
+    pub tunnels: Family<Word, Gauge>,
     /// Connections that live now, by `direction` and `path`.
     active: Family<[(&'static str, &'static str); 2], Gauge>,
     series_kept: Gauge,
@@ -88,15 +90,14 @@ impl Metrics {
             tls_handshake_failures: Family::default(),
             certificate_expiry: Family::default(),
             xds_connected: Gauge::default(),
-            xds_updates: Family::default(),
-            xds_nacks: Family::default(),
+            xds_responses: Counter::default(),
+            xds_refusals: Counter::default(),
             kernel_map_entries: Family::default(),
             kernel_map_capacity: Family::default(),
             kernel_drops: Family::default(),
             flow_events_dropped: Family::default(),
             access_log_dropped: Counter::default(),
-            pool_tunnels: Family::default(),
-            pool_streams: Family::default(),
+            tunnels: Family::default(),
             active: Family::default(),
             series_kept: Gauge::default(),
             series_overflowed: Counter::default(),
@@ -125,8 +126,8 @@ impl Metrics {
             self.certificate_expiry.clone(),
         );
         weft.register("xds_connected", "Whether the discovery stream is up", self.xds_connected.clone());
-        weft.register("xds_updates", "Discovery resources received", self.xds_updates.clone());
-        weft.register("xds_nacks", "Discovery responses refused", self.xds_nacks.clone());
+        weft.register("xds_responses", "Discovery responses received", self.xds_responses.clone());
+        weft.register("xds_refusals", "Discovery resources refused", self.xds_refusals.clone());
         weft.register("kernel_map_entries", "Entries of a kernel map", self.kernel_map_entries.clone());
         weft.register(
             "kernel_map_capacity",
@@ -136,8 +137,7 @@ impl Metrics {
         weft.register("kernel_drops", "What the kernel could not record", self.kernel_drops.clone());
         weft.register("flow_events_dropped", "Flow events lost", self.flow_events_dropped.clone());
         weft.register("access_log_dropped", "Access log lines lost", self.access_log_dropped.clone());
-        weft.register("pool_tunnels", "HBONE tunnels held open", self.pool_tunnels.clone());
-        weft.register("pool_streams", "Streams within HBONE tunnels", self.pool_streams.clone());
+        weft.register("tunnels", "HBONE tunnels held open", self.tunnels.clone());
         weft.register("metric_series", "Label sets of istio_tcp families", self.series_kept.clone());
         weft.register(
             "metric_series_overflowed",
@@ -169,6 +169,21 @@ impl Metrics {
             tracing::error!("the metrics could not be encoded");
         }
         out
+    }
+
+    /// Counts an attempt to accept a connection that failed for `reason`.
+    pub fn accept_failed(&self, reason: &'static str) {
+        self.accept_errors.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// Where the failed handshakes of one side are counted.
+    pub fn tls_failures(&self, side: &'static str) -> Counter {
+        self.tls_handshake_failures.get_or_create_owned(&[("side", side)])
+    }
+
+    /// Where the tunnels of one direction are counted.
+    pub fn tunnels_held(&self, direction: Direction) -> Gauge {
+        self.tunnels.get_or_create_owned(&[("direction", direction.as_str())])
     }
 
     pub(super) fn set_active(&self, counts: &ActiveCounts) {

@@ -115,6 +115,8 @@ pub struct Facts {
     pub hbone_addr: Option<SocketAddr>,
     /// The policy that allowed or refused the connection.
     pub policy: Option<PolicyKey>,
+    /// The trace that the connection belongs to, as its `traceparent` says: the same at both proxies.
+    pub trace: Option<u128>,
 }
 
 impl Facts {
@@ -132,6 +134,7 @@ impl Facts {
             service: None,
             hbone_addr: None,
             policy: None,
+            trace: None,
         }
     }
 
@@ -206,11 +209,12 @@ pub struct Record {
     telemetry: Arc<Telemetry>,
     live: Arc<Live>,
     reason: Option<Reason>,
+    left: bool,
 }
 
 impl Record {
     pub(super) fn new(telemetry: Arc<Telemetry>, live: Arc<Live>) -> Self {
-        Self { telemetry, live, reason: None }
+        Self { telemetry, live, reason: None, left: false }
     }
 
     /// Adds to what is known. What is said after [`Record::open`] reaches the table and the log, not the metrics: they
@@ -222,6 +226,17 @@ impl Record {
     /// The connection is admitted and its peer chosen: from here on it counts as opened.
     pub fn open(&self) {
         self.telemetry.opened(&self.live);
+    }
+
+    /// The connection was opened before this process began, and counted by the one before it: here it does not count as
+    /// opened again, nor do the bytes that its counters hold by now. What goes over it from here on does.
+    pub fn adopt(&self) {
+        self.live.adopt_series(&self.telemetry.metrics.series);
+    }
+
+    /// The connection lives on and this process tells no more of it: no end is counted or logged.
+    pub fn leave(mut self) {
+        self.left = true;
     }
 
     /// The connection's entry in the table. A relay that outlives this call keeps the `Arc` and writes its counters.
@@ -254,6 +269,9 @@ impl Drop for Record {
     /// Without a word from the owner, a connection that was asked to close ended for that; any other was dropped by a
     /// fault of this proxy.
     fn drop(&mut self) {
+        if self.left {
+            return self.telemetry.left(&self.live);
+        }
         let reason = self.reason.or(self.live.requested()).unwrap_or(Reason::Internal);
         self.telemetry.finished(&self.live, reason);
     }

@@ -151,6 +151,11 @@ impl Series {
         let flags = reason.response_flags();
         let at = RESPONSE_FLAGS.iter().position(|f| *f == flags).unwrap_or(0);
         self.closed[at].fetch_add(1, RELAXED);
+        self.release();
+    }
+
+    /// Lets go of a connection that [`SeriesTable::hold`] let in, and that lives on.
+    pub(super) fn release(&self) {
         self.held.fetch_sub(1, RELAXED);
     }
 

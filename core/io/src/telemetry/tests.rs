@@ -233,6 +233,7 @@ fn the_access_log_as_json_sees_bytes_from_its_own_side() {
     worker.record(facts(&store(), Direction::Outbound)).finish(Reason::Ok);
     let mut facts = facts(&store(), Direction::Inbound);
     facts.policy = Some("shop/no-web".parse().unwrap());
+    facts.trace = Some(0xabc);
     let record = worker.record(facts);
     record.counters().add_to_server(10);
     record.finish(Reason::PolicyDenied);
@@ -248,6 +249,7 @@ fn the_access_log_as_json_sees_bytes_from_its_own_side() {
         ("bytes_recv", serde_json::Value::from(10)),
         ("policy", "shop/no-web".into()),
         ("error", "policy_denied".into()),
+        ("trace_id", "00000000000000000000000000000abc".into()),
     ] {
         assert_eq!(line[key], value, "{key} in {line}");
     }

@@ -13,6 +13,14 @@ pub struct Traceparent {
     pub flags: u8,
 }
 
+impl Traceparent {
+    /// The beginning of a new trace, by random numbers, that nobody has decided to record.
+    pub fn new(trace_id: u128, parent_id: u64) -> Self {
+        // Zero is forbidden in either.
+        Self { trace_id: trace_id.max(1), parent_id: parent_id.max(1), flags: 0 }
+    }
+}
+
 /// The value is not a `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the traceparent header is malformed")]

@@ -105,6 +105,9 @@ impl Line {
             };
             object.insert(key.to_owned(), value);
         });
+        if let Some(trace) = self.facts.trace {
+            object.insert("trace_id".to_owned(), format!("{trace:032x}").into());
+        }
         serde_json::Value::Object(object).to_string()
     }
 }
