@@ -14,6 +14,7 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
+use weft_io::telemetry::{Format, Select};
 
 /// Everything the agent must be told.
 #[derive(Clone, Debug)]
@@ -58,8 +59,21 @@ pub struct Config {
     pub drain: Duration,
     /// The log filter (`info`, `weft_agent=debug`).
     pub log: String,
+    /// One line for each connection that ends.
+    pub access_log: AccessLogSettings,
     /// Explicit listeners in place of capture.
     pub explicit: Option<Explicit>,
+}
+
+/// What is written of connections, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLogSettings {
+    /// Which connections.
+    pub mode: Select,
+    /// How a line looks.
+    pub format: Format,
+    /// The file to append to; the standard output if none.
+    pub file: Option<PathBuf>,
 }
 
 /// How the control plane is reached.
@@ -143,6 +157,11 @@ impl Config {
             "maxConnections": self.max_connections,
             "drainSeconds": self.drain.as_secs(),
             "log": self.log,
+            "accessLog": {
+                "mode": self.access_log.mode,
+                "format": self.access_log.format,
+                "file": self.access_log.file,
+            },
             "explicit": explicit,
         })
     }

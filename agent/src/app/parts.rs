@@ -2,11 +2,11 @@
 
 use super::AppError;
 use crate::{
-    config::Config,
+    config::{AccessLogSettings, Config},
     identity::ControlCa,
     lanes::{Admission, Shared},
 };
-use std::{sync::Arc, time::Duration};
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, sync::Arc, time::Duration};
 use weft_io::{
     discovery::{ClientConfig, ControlEndpoint, DiscoveryCa, NodeIdentity, cache::CacheFile},
     hbone::Settings,
@@ -22,7 +22,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 
 /// What the lanes share.
 pub fn shared(config: &Config) -> Result<Arc<Shared>, AppError> {
-    let log = AccessLog::new(AccessLogConfig::default(), std::io::stdout()).map_err(AppError::Threads)?;
+    let log = access_log(&config.access_log)?;
     let telemetry = Telemetry::new(
         &telemetry::Config { workers: config.lanes.get(), ..telemetry::Config::default() },
         log,
@@ -42,6 +42,21 @@ pub fn shared(config: &Config) -> Result<Arc<Shared>, AppError> {
         tunnels: Settings::default(),
         peers: config.explicit.as_ref().map(|e| e.peers.clone()).unwrap_or_default(),
     }))
+}
+
+fn access_log(settings: &AccessLogSettings) -> Result<AccessLog, AppError> {
+    let AccessLogSettings { mode: select, format, file } = settings;
+    let config = AccessLogConfig { select: *select, format: *format, ..AccessLogConfig::default() };
+    let log = match file {
+        // Appending, so that an agent that takes over goes on in the same file, and a rotation may truncate it.
+        Some(path) => {
+            let opened = OpenOptions::new().create(true).append(true).mode(0o640).open(path);
+            let opened = opened.map_err(|source| AppError::Write { path: path.clone(), source })?;
+            AccessLog::new(config, opened)
+        }
+        None => AccessLog::new(config, std::io::stdout()),
+    };
+    log.map_err(AppError::Threads)
 }
 
 fn endpoint(config: &Config) -> ControlEndpoint {

@@ -6,6 +6,7 @@ use std::{
     num::NonZeroUsize,
     path::PathBuf,
 };
+use weft_io::telemetry::{Format, Select};
 
 /// Flags that configure the agent.
 #[derive(Args, Clone, Debug, Default)]
@@ -82,6 +83,15 @@ pub struct ConfigArgs {
     /// The log filter.
     #[arg(long, env = "WEFT_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+    /// Which connections the access log tells of when they end: all, failed, denied or off.
+    #[arg(long, env = "WEFT_ACCESS_LOG", value_name = "MODE")]
+    pub access_log: Option<Select>,
+    /// How a line of the access log looks: text or json.
+    #[arg(long, env = "WEFT_ACCESS_LOG_FORMAT", value_name = "FORMAT")]
+    pub access_log_format: Option<Format>,
+    /// The file that the access log is appended to, in place of the standard output.
+    #[arg(long, env = "WEFT_ACCESS_LOG_FILE", value_name = "FILE")]
+    pub access_log_file: Option<PathBuf>,
     /// Without privileges: listeners to which applications are pointed, in place of capture.
     #[arg(long)]
     pub explicit: bool,

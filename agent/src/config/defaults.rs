@@ -1,6 +1,7 @@
 //! Every default, and every limit, in one table.
 
 use std::net::{IpAddr, Ipv4Addr};
+use weft_io::telemetry::{Format, Select};
 
 /// Istio's name for a cluster that was given none.
 pub const CLUSTER: &str = "Kubernetes";
@@ -34,5 +35,9 @@ pub const DRAIN_SECONDS: u64 = 25;
 pub const LONGEST_DRAIN_SECONDS: u64 = 24 * 3600;
 /// The most lanes: each is a thread with tables of its own.
 pub const MOST_LANES: usize = 1024;
+/// Which connections the access log tells of.
+pub const ACCESS_LOG: Select = Select::All;
+/// How its lines look.
+pub const ACCESS_LOG_FORMAT: Format = Format::Text;
 /// The log filter.
 pub const LOG: &str = "info";

@@ -1,6 +1,8 @@
 //! The configuration file, and the one conversion that makes a [`Config`] of it.
 
-use super::{Config, ConfigArgs, ConfigError, Control, Explicit, ExplicitWorkload, Peer, defaults};
+use super::{
+    AccessLogSettings, Config, ConfigArgs, ConfigError, Control, Explicit, ExplicitWorkload, Peer, defaults,
+};
 use serde::Deserialize;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -8,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use weft_io::telemetry::{Format, Select};
 
 /// The file's contents. Everything may be left out that has a default or is given as a flag.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -33,6 +36,7 @@ pub struct Settings {
     max_connections: Option<usize>,
     drain_seconds: Option<u64>,
     log: Option<String>,
+    access_log: LogSettings,
     explicit: Option<ExplicitSettings>,
 }
 
@@ -43,6 +47,14 @@ struct ControlSettings {
     root: Option<PathBuf>,
     server_name: Option<String>,
     token: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct LogSettings {
+    mode: Option<Select>,
+    format: Option<Format>,
+    file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -156,6 +168,12 @@ impl Config {
             max_connections,
             drain: Duration::from_secs(drain),
             log: args.log.or(file.log).unwrap_or_else(|| defaults::LOG.into()),
+            access_log: AccessLogSettings {
+                mode: args.access_log.or(file.access_log.mode).unwrap_or(defaults::ACCESS_LOG),
+                format: (args.access_log_format.or(file.access_log.format))
+                    .unwrap_or(defaults::ACCESS_LOG_FORMAT),
+                file: args.access_log_file.or(file.access_log.file),
+            },
             explicit,
             state_dir,
             node,
@@ -231,6 +249,7 @@ mod tests {
         assert_eq!(c.cache_dir, Path::new("/var/lib/weft/n1"));
         assert_eq!(c.metrics.port(), 15020);
         assert!(c.admin.ip().is_loopback());
+        assert_eq!(c.access_log, AccessLogSettings { mode: Select::All, format: Format::Text, file: None });
     }
 
     #[test]
@@ -239,6 +258,14 @@ mod tests {
         let c = load(MINIMAL, args).unwrap();
         assert_eq!((c.node.as_str(), c.drain), ("n2", Duration::from_secs(1)));
         assert_eq!(c.state_dir, Path::new("/run/weft/n2"));
+    }
+
+    #[test]
+    fn the_access_log_is_set_in_the_file_and_by_flags() {
+        let yaml = format!("{MINIMAL}accessLog: {{mode: denied, format: json, file: /var/log/weft.log}}\n");
+        let c = load(&yaml, ConfigArgs { access_log: Some(Select::Off), ..ConfigArgs::default() }).unwrap();
+        let file = Some("/var/log/weft.log".into());
+        assert_eq!(c.access_log, AccessLogSettings { mode: Select::Off, format: Format::Json, file });
     }
 
     #[test]
@@ -251,6 +278,8 @@ mod tests {
         assert!(error(&format!("{MINIMAL}lanes: 0\n")).contains("lanes"));
         assert!(error(&format!("{MINIMAL}lanes: {}\n", u32::MAX)).contains("lanes"));
         assert!(error(&format!("{MINIMAL}drainSeconds: {}\n", u64::MAX)).contains("drainSeconds"));
+        assert!(error(&format!("{MINIMAL}accessLog: {{mode: some}}\n")).contains("unknown variant `some`"));
+        assert!(error(&format!("{MINIMAL}accessLog: {{colour: red}}\n")).contains("accessLog"));
         let explicit = ConfigArgs { explicit: true, ..ConfigArgs::default() };
         assert!(load(MINIMAL, explicit).unwrap_err().to_string().contains("explicit"));
     }
