@@ -10,9 +10,10 @@ mod grpc;
 pub mod http;
 pub mod proto;
 mod socket;
+mod status;
 
 pub use convert::{bpf::bpf, control::control};
-pub use gauges::{expiry, gauges};
+pub use gauges::{expire_series, gauges};
 pub use socket::{SocketError, serve};
 
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};

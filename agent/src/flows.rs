@@ -2,6 +2,11 @@
 //!
 //! A direct connection has both its ends on this node, and no proxy at either. It is recorded from both sides, so that
 //! metrics and logs look as if a proxy had stood at each. What the agent carries itself is recorded by the lanes.
+//!
+//! Direct connections outlive the agent, and its counters begin anew with each start. Each event is read once, by
+//! whichever agent runs then, so that a connection counts as opened once and as closed once over all of them. Bytes that
+//! went over it before this agent first looked are not counted by this agent: those between its predecessor's last look
+//! and that are in no metric. The access log has the connection's own totals.
 
 mod facts;
 
@@ -30,6 +35,8 @@ pub struct KernelFlows {
     store: Arc<SnapshotStore>,
     pods: LocalPods,
     open: FxHashMap<u64, Followed>,
+    /// When this began, on the kernel's monotonic clock.
+    began: Duration,
 }
 
 /// A connection that lives: one record for each side that is told.
@@ -40,15 +47,17 @@ struct Followed {
 }
 
 impl KernelFlows {
-    /// Records with `worker`, naming workloads by `store` and `pods`.
-    pub fn new(worker: Worker, store: Arc<SnapshotStore>, pods: LocalPods) -> Self {
-        Self { worker, store, pods, open: FxHashMap::default() }
+    /// Records with `worker`, naming workloads by `store` and `pods`. What was opened before `began`, on the kernel's
+    /// monotonic clock, is not counted as opened again.
+    pub fn new(worker: Worker, store: Arc<SnapshotStore>, pods: LocalPods, began: Duration) -> Self {
+        Self { worker, store, pods, open: FxHashMap::default(), began }
     }
 
     /// Follows the kernel until the future is dropped.
     pub async fn run(mut self, mut events: Events, flows: Flows) -> std::io::Result<()> {
         let mut batch = Vec::new();
-        let mut refresh = tokio::time::interval(REFRESH);
+        // Not at once: openings that wait in the ring are to be counted before their connections are found in the table.
+        let mut refresh = tokio::time::interval_at(tokio::time::Instant::now() + REFRESH, REFRESH);
         refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -63,7 +72,7 @@ impl KernelFlows {
     pub fn take(&mut self, event: &Event) {
         let flow = &event.flow;
         match event.kind {
-            EventKind::Open => self.follow(flow),
+            EventKind::Open => self.follow(flow, true),
             EventKind::Deny => {
                 self.begin(flow).into_iter().for_each(|r| r.finish(Reason::PolicyDenied));
             }
@@ -73,7 +82,7 @@ impl KernelFlows {
                 for record in records {
                     measure(&record, flow);
                     if flow.established {
-                        record.open();
+                        count_opening(&record, self.is_ours(flow));
                         // One that was asked to close was cut for that.
                         let reason = record.live().requested().unwrap_or(Reason::Ok);
                         record.finish(reason);
@@ -93,7 +102,7 @@ impl KernelFlows {
             listed.insert(flow.socket);
             match self.open.get(&flow.socket) {
                 Some(followed) => followed.records.iter().for_each(|r| measure(r, flow)),
-                None => self.follow(flow),
+                None => self.follow(flow, self.is_ours(flow)),
             }
         }
         self.open.retain(|socket, followed| {
@@ -106,7 +115,12 @@ impl KernelFlows {
         });
     }
 
-    fn follow(&mut self, flow: &Flow) {
+    /// Whether it was opened while this ran, so that nobody else has counted it.
+    fn is_ours(&self, flow: &Flow) -> bool {
+        flow.opened >= self.began
+    }
+
+    fn follow(&mut self, flow: &Flow, is_new: bool) {
         if self.open.len() >= MAX_OPEN || self.open.contains_key(&flow.socket) {
             return;
         }
@@ -116,7 +130,7 @@ impl KernelFlows {
         }
         for record in &records {
             measure(record, flow);
-            record.open();
+            count_opening(record, is_new);
         }
         self.open.insert(flow.socket, Followed { records, listed: true });
     }
@@ -134,6 +148,21 @@ impl KernelFlows {
         let now = Instant::now();
         let started = now.checked_sub(age).unwrap_or(now);
         told(&snapshot, flow, seen).into_iter().map(|f| self.worker.record_since(f, started)).collect()
+    }
+}
+
+impl Drop for KernelFlows {
+    /// The agent goes, and the connections stay: the next agent finds them.
+    fn drop(&mut self) {
+        self.open.drain().flat_map(|(_, followed)| followed.records).for_each(Record::leave);
+    }
+}
+
+/// Counts the connection as opened, unless the agent before this one did. Says nothing new of one that was counted.
+fn count_opening(record: &Record, is_new: bool) {
+    match is_new {
+        true => record.open(),
+        false => record.adopt(),
     }
 }
 

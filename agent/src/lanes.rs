@@ -24,9 +24,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use weft_io::{
-    hbone::{Pool, Settings},
+    hbone::{Pool, Settings, Usage},
     lifecycle::drain::Watcher,
-    telemetry::{Telemetry, Worker as Records},
+    telemetry::{Direction, Telemetry, Worker as Records},
     tls::CertManager,
 };
 use weft_model::SnapshotStore;
@@ -93,7 +93,7 @@ impl Lanes {
             let thread = std::thread::Builder::new().name(format!("lane-{index}"));
             threads.push(thread.spawn(move || {
                 let local = LocalSet::new();
-                let pool = Pool::new(shared.tunnels.clone());
+                let pool = Pool::counting(shared.tunnels.clone(), usage(&shared));
                 let records = shared.telemetry.worker(index);
                 let lane = Rc::new(Lane { shared, pool, records, arrivals });
                 local.block_on(&runtime, run(lane, rx, drain));
@@ -129,6 +129,12 @@ impl Lanes {
             }
         }
     }
+}
+
+/// Where the lanes' pools count.
+fn usage(shared: &Shared) -> Usage {
+    let metrics = &shared.telemetry.metrics;
+    Usage { tunnels: metrics.tunnels_held(Direction::Outbound), tls_failures: metrics.tls_failures("client") }
 }
 
 /// Serves listeners until the drain begins.

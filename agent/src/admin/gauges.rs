@@ -1,11 +1,14 @@
-//! What metrics show of the agent's parts: read from them just before each scrape.
+//! What metrics show of the agent's parts, read from them just before each scrape, and how long series are kept.
 
-use super::{AgentView, proto::Bpf};
+use super::{
+    AgentView,
+    proto::{Bpf, Control},
+};
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
-use weft_io::telemetry::Metrics;
+use weft_io::telemetry::{Metrics, Telemetry};
 use weft_model::SnapshotStore;
 
 /// How often it is looked whether workloads are gone: listing those of a large mesh takes milliseconds.
@@ -14,23 +17,24 @@ const LOOK: Duration = Duration::from_secs(60);
 /// Has `metrics` ask `agent` before each scrape.
 pub fn gauges(metrics: &Metrics, agent: Arc<dyn AgentView>) {
     metrics.before_scrape(move |metrics| {
-        metrics.xds_connected.set(agent.control().connected.into());
+        control(metrics, &agent.control());
         certificates(metrics, &*agent);
         kernel(metrics, &agent.bpf());
     });
 }
 
-/// Has `metrics` drop the series of workloads that are gone from `store`, looking at most once a minute, before scrapes.
-pub fn expiry(metrics: &Metrics, store: Arc<SnapshotStore>) {
-    let last = Mutex::new(Instant::now());
-    metrics.before_scrape(move |metrics| {
-        let now = Instant::now();
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.duration_since(*last) >= LOOK {
-            *last = now;
-            metrics.expire(&store.load(), now);
-        }
-    });
+/// Drops the series of workloads that are gone from `store`, for as long as it is polled.
+pub async fn expire_series(telemetry: Arc<Telemetry>, store: Arc<SnapshotStore>) {
+    loop {
+        telemetry.metrics.expire(&store.load(), Instant::now());
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn control(metrics: &Metrics, control: &Control) {
+    metrics.xds_connected.set(control.connected.into());
+    metrics.xds_responses.inner().store(control.responses, Ordering::Relaxed);
+    metrics.xds_refusals.inner().store(control.refusals, Ordering::Relaxed);
 }
 
 fn certificates(metrics: &Metrics, agent: &dyn AgentView) {
@@ -62,15 +66,20 @@ fn kernel(metrics: &Metrics, bpf: &Bpf) {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::admin::sample::sample;
+    use weft_io::telemetry::metrics::KEEP_GONE;
+    use weft_model::{Delta, Reason};
 
     #[test]
     fn a_scrape_shows_the_agents_parts() {
         let s = sample();
-        super::gauges(&s.admin.telemetry.metrics, s.admin.agent.clone());
+        gauges(&s.admin.telemetry.metrics, s.admin.agent.clone());
         let text = s.admin.telemetry.scrape();
         for line in [
             "weft_xds_connected 1\n",
+            "weft_xds_responses_total 12\n",
+            "weft_xds_refusals_total 1\n",
             "weft_kernel_map_entries{map=\"WORKLOADS\"} 2\n",
             "weft_kernel_map_capacity{map=\"EVENTS\"} 1048576\n",
             "weft_kernel_drops_total{what=\"events\"} 3\n",
@@ -79,5 +88,22 @@ mod tests {
             assert!(text.contains(line), "{line} in {text}");
         }
         assert!(!text.contains("weft_kernel_map_entries{map=\"EVENTS\"}"));
+    }
+
+    #[tokio::test]
+    async fn series_expire_though_nobody_scrapes() {
+        let s = sample();
+        let (telemetry, store) = (s.admin.telemetry.clone(), s.admin.snapshots.clone());
+        s.records.into_iter().for_each(|r| r.finish(Reason::Ok));
+        let gone = store.load().workloads().map(|w| Delta::WorkloadGone(w.uid.clone())).collect();
+        assert!(!telemetry.metrics.series.is_empty());
+        store.apply(gone);
+        // It looks at once, and then waits; only what a look has missed can expire later.
+        tokio::select! {
+            biased;
+            () = expire_series(telemetry.clone(), store.clone()) => panic!("it ended"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(telemetry.metrics.expire(&store.load(), Instant::now() + KEEP_GONE), 4);
     }
 }

@@ -6,9 +6,10 @@ use super::{
     flows::{self, Filter},
     proto::{
         Bpf, CertificateList, CloseRequest, ConfigDump, ConnectionList, Empty, ExplainRequest, Explanation,
-        Flow, FlowsRequest, Log, LogRequest, PolicyList, ServiceList, Status as AgentStatus, Totals,
-        WorkloadList, admin_server,
+        Flow, FlowsRequest, Log, LogRequest, PolicyList, ServiceList, Status as AgentStatus, WorkloadList,
+        admin_server,
     },
+    status,
 };
 use std::sync::Arc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -38,28 +39,7 @@ fn answer<T>(message: T) -> Answer<T> {
 #[tonic::async_trait]
 impl admin_server::Admin for Service {
     async fn get_status(&self, _: Request<Empty>) -> Answer<AgentStatus> {
-        let admin = &self.admin;
-        let snapshot = admin.snapshots.load();
-        let waiting_for: Vec<_> = admin.ready.pending().iter().map(|s| (*s).to_owned()).collect();
-        answer(AgentStatus {
-            node: admin.node.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: convert::time(admin.started),
-            ready: waiting_for.is_empty(),
-            waiting_for,
-            control: Some(admin.agent.control()),
-            pods: admin.agent.pods(),
-            totals: Some(Totals {
-                workloads: snapshot.workloads().count() as u64,
-                services: snapshot.services().count() as u64,
-                policies: snapshot.policies().count() as u64,
-                certificates: admin.agent.certificates().len() as u64,
-                connections: admin.telemetry.connections.len() as u64,
-                snapshot_version: snapshot.version,
-            }),
-            capture: admin.agent.capture().to_owned(),
-            log: admin.log.current(),
-        })
+        answer(status::status(&self.admin))
     }
 
     async fn list_workloads(&self, _: Request<Empty>) -> Answer<WorkloadList> {

@@ -71,6 +71,8 @@ impl AgentView for View {
             address: "https://control:15012".to_owned(),
             connected: true,
             since: super::convert::time(ago(3_670)),
+            responses: 12,
+            refusals: 1,
             ..proto::Control::default()
         }
     }

@@ -2,9 +2,9 @@
 
 use super::{AppError, lock};
 use crate::{
-    admin::{Admin, expiry, gauges},
+    admin::{Admin, expire_series, gauges},
     flows::{KernelFlows, LocalPods},
-    kernel::Kernel,
+    kernel::{self, Kernel},
 };
 use std::sync::Mutex;
 use tokio::task::JoinSet;
@@ -18,7 +18,7 @@ pub fn start(
     pods: LocalPods,
 ) -> Result<(), AppError> {
     gauges(&admin.telemetry.metrics, admin.agent.clone());
-    expiry(&admin.telemetry.metrics, admin.snapshots.clone());
+    tasks.spawn(expire_series(admin.telemetry.clone(), admin.snapshots.clone()));
     let Some(kernel) = kernel else { return Ok(()) };
     let (events, live) = {
         let kernel = lock(kernel);
@@ -26,7 +26,7 @@ pub fn start(
     };
     // No worker: the records of this thread have a shard of their own.
     let records = admin.telemetry.worker(usize::MAX);
-    let flows = KernelFlows::new(records, admin.snapshots.clone(), pods);
+    let flows = KernelFlows::new(records, admin.snapshots.clone(), pods, kernel::now());
     tasks.spawn(async move {
         if let Err(error) = flows.run(events, live).await {
             tracing::error!(%error, "the kernel's events cannot be read; direct connections are not recorded");

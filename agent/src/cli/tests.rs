@@ -9,12 +9,16 @@ use clap::{CommandFactory, Parser};
 use serde_json::Value;
 use std::{
     fs,
+    io::{self, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use weft_io::telemetry::Record;
+use weft_model::Reason;
 
 /// A directory of sockets with the sample agent of `node-1` behind one of them.
 struct Node {
@@ -78,8 +82,16 @@ fn golden(name: &str, found: &str) {
 /// JSON with everything that depends on the clock taken out.
 fn timeless(json: &str) -> String {
     fn clean(value: &mut Value) {
-        const CLOCK: [&str; 7] =
-            ["time", "since", "started", "duration_ms", "not_before", "not_after", "certificate"];
+        const CLOCK: [&str; 8] = [
+            "time",
+            "since",
+            "started",
+            "duration_ms",
+            "not_before",
+            "not_after",
+            "next_expiry",
+            "certificate",
+        ];
         match value {
             Value::Object(map) => map.iter_mut().for_each(|(key, v)| match CLOCK.contains(&key.as_str()) {
                 true if v != "" => *v = "(clock)".into(),
@@ -176,6 +188,66 @@ async fn flows_are_filtered() {
     }
     let table = node.run(&["flows", "--to", "other"]).await.unwrap();
     assert_eq!(table, "no flows; --follow waits for some\n");
+}
+
+/// What a running command has printed so far.
+#[derive(Clone, Default)]
+struct Screen(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Screen {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Screen {
+    /// Waits until `count` lines stand there.
+    async fn lines(&self, count: usize) -> Vec<String> {
+        for _ in 0..1000 {
+            let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+            let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            if lines.len() >= count {
+                return lines;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{count} lines never came");
+    }
+}
+
+/// A connection of web to db through a tunnel, as the sample's first one.
+fn record_like(node: &Node, index: usize) -> Record {
+    let facts = node.sample.records[index].live().facts();
+    node.sample.admin.telemetry.worker(0).record(facts)
+}
+
+#[tokio::test]
+async fn flows_are_followed_through_their_filters() {
+    let node = Node::start().await;
+    let args = "weft-agent flows --follow --from shop/web-0 --to db --verdict allowed -o json";
+    let (cli, screen) = (Cli::try_parse_from(args.split(' ')).unwrap(), Screen::default());
+    let (sockets, mut out) = (node.sockets.path().to_owned(), screen.clone());
+    let following = tokio::spawn(async move { execute(cli, &sockets, &mut out).await });
+    // The one that lives comes first; from then on it watches.
+    screen.lines(1).await;
+    let record = record_like(&node, 0);
+    record.open();
+    record_like(&node, 1).finish(Reason::Ok);
+    record_like(&node, 0).finish(Reason::PolicyDenied);
+    record.counters().add_to_server(7);
+    record.finish(Reason::ClientReset);
+    let lines: Vec<Value> =
+        screen.lines(3).await.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = lines.iter().map(|l| (l["event"].as_str(), l["reason"].as_str())).collect();
+    let (open, close) = ((Some("open"), Some("")), (Some("close"), Some("client_reset")));
+    assert_eq!(told, [open, open, close]);
+    assert_eq!(lines[2]["connection"]["bytes_to_server"], 7);
+    assert!(lines.iter().all(|l| l["connection"]["destination"]["workload"] == "db-0"));
+    following.abort();
 }
 
 #[tokio::test]

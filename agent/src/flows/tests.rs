@@ -6,6 +6,9 @@ use weft_model::{
     policy::{Action, PolicyScope, Rule},
 };
 
+/// When the agent began; [`direct`] was opened later.
+const BEGAN: Duration = Duration::from_secs(9);
+
 /// web (cookie 1) and db (cookie 2) on one node, db behind a service.
 struct World {
     flows: KernelFlows,
@@ -35,7 +38,7 @@ impl World {
         let pods: [(u64, WorkloadUid); 2] = [(1, "k//Pod/shop/web".into()), (2, "k//Pod/shop/db".into())];
         let telemetry = Telemetry::new(&Config::default(), AccessLog::off());
         let pods: LocalPods = Arc::new(ArcSwap::from_pointee(pods.into_iter().collect()));
-        Self { flows: KernelFlows::new(telemetry.worker(9), store, pods), telemetry }
+        Self { flows: KernelFlows::new(telemetry.worker(9), store, pods, BEGAN), telemetry }
     }
 
     fn take(&mut self, kind: EventKind, flow: Flow) {
@@ -177,14 +180,65 @@ fn what_passes_by_the_mesh_is_told_by_its_client() {
     assert!(facts.source_identity.is_none() && facts.destination.is_none());
 }
 
+/// [`direct`], but opened before the agent began.
+fn older() -> Flow {
+    Flow { opened: Duration::from_secs(5), ..direct() }
+}
+
+/// The values of the samples of `family`.
+fn values(telemetry: &Telemetry, family: &str) -> Vec<String> {
+    let text = telemetry.scrape();
+    let samples = text.lines().filter(|l| l.starts_with(family));
+    samples.map(|l| l.rsplit(' ').next().unwrap().to_owned()).collect()
+}
+
 #[test]
-fn connections_from_before_are_found_and_those_that_vanish_end() {
+fn connections_from_before_are_found_and_count_from_then_on() {
+    let mut world = World::new();
+    world.flows.refresh(&[older()]);
+    assert_eq!(world.live(), 2);
+    assert!(world.telemetry.connections.snapshot().iter().all(|c| c.is_open()));
+    world.flows.refresh(&[Flow { bytes_received: 500, ..older() }]);
+    assert_eq!(world.telemetry.connections.snapshot()[0].counters.to_client(), 500);
+    assert_eq!(values(&world.telemetry, "istio_tcp_sent_bytes_total"), ["300", "300"]);
+    world.take(EventKind::Close, Flow { bytes_received: 600, ..older() });
+    assert_eq!(values(&world.telemetry, "istio_tcp_sent_bytes_total"), ["400", "400"]);
+    assert_eq!(values(&world.telemetry, "istio_tcp_connections_opened_total"), ["0", "0"]);
+    assert_eq!(values(&world.telemetry, "istio_tcp_connections_closed_total"), ["1", "1"]);
+}
+
+#[test]
+fn an_opening_that_no_agent_has_read_counts_though_it_is_old() {
+    let mut world = World::new();
+    world.take(EventKind::Open, older());
+    assert_eq!(values(&world.telemetry, "istio_tcp_connections_opened_total"), ["1", "1"]);
+    assert_eq!(values(&world.telemetry, "istio_tcp_sent_bytes_total"), ["200", "200"]);
+}
+
+#[test]
+fn the_end_of_what_the_agent_before_saw_opening_is_an_end_only() {
+    let mut world = World::new();
+    world.take(EventKind::Close, older());
+    assert_eq!(values(&world.telemetry, "istio_tcp_connections_opened_total"), ["0", "0"]);
+    assert_eq!(values(&world.telemetry, "istio_tcp_connections_closed_total"), ["1", "1"]);
+    assert!(world.telemetry.connections.ended().iter().all(|e| e.opened));
+}
+
+#[test]
+fn an_agent_that_goes_ends_no_connection() {
+    let World { mut flows, telemetry } = World::new();
+    flows.take(&Event { kind: EventKind::Open, flow: direct() });
+    drop(flows);
+    assert!(telemetry.connections.is_empty());
+    assert!(telemetry.connections.ended().is_empty());
+    assert!(values(&telemetry, "istio_tcp_connections_closed_total").is_empty());
+}
+
+#[test]
+fn connections_that_vanish_end() {
     let mut world = World::new();
     world.flows.refresh(&[direct()]);
     assert_eq!(world.live(), 2);
-    world.flows.refresh(&[Flow { bytes_received: 500, ..direct() }]);
-    let live = world.telemetry.connections.snapshot();
-    assert_eq!(live[0].counters.to_client(), 500);
     world.flows.refresh(&[]);
     assert_eq!(world.live(), 2, "its close may still be on the way");
     world.flows.refresh(&[]);

@@ -12,7 +12,7 @@ use crate::{
 use http::StatusCode;
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use weft_io::{
-    hbone::{Incoming, ServeError, serve},
+    hbone::{HeldTunnel, Incoming, ServeError, serve},
     lifecycle::drain::Watcher,
     relay::{self, Side},
     telemetry::{Direction, Facts, Path},
@@ -83,6 +83,8 @@ pub async fn accept_hbone(lane: Rc<Lane>, accepted: Accepted) {
             tunnel.carry(incoming)
         }
     };
+    let metrics = &lane.shared.telemetry.metrics;
+    let _held = HeldTunnel::new(metrics.tunnels_held(Direction::Inbound));
     let served = tokio::select! {
         served = serve(tcp, cert.server_config(), &lane.shared.tunnels, drain, handler) => served,
         () = pod.gone() => return,
@@ -90,6 +92,7 @@ pub async fn accept_hbone(lane: Rc<Lane>, accepted: Accepted) {
     match served {
         Ok(()) => {}
         Err(error @ (ServeError::Tls(_) | ServeError::HandshakeTimeout)) => {
+            metrics.tls_failures("server").inc();
             let snapshot = lane.shared.store.load();
             if let Some(workload) = pod.workload(&snapshot) {
                 lane.records.record(facts(&snapshot, workload, hop, local)).finish(Reason::TlsFailure);
@@ -187,6 +190,7 @@ fn originator(
     let source = SocketAddr::new(client.ip, client.port.unwrap_or(0));
     let mut facts = facts(snapshot, workload, source, local);
     facts.path = Path::Tunnel;
+    facts.trace = incoming.traceparent.map(|t| t.trace_id);
     facts.hbone_addr = Some(local);
     facts.source_identity = Some(Identity::clone(&incoming.peer));
     facts.destination_identity = Some(workload.identity());

@@ -143,7 +143,7 @@ impl Flow {
 }
 
 /// The monotonic clock, as the programs read it.
-fn now() -> Duration {
+pub fn now() -> Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
 }
 

@@ -70,6 +70,7 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
         match accepted.and_then(|(tcp, client)| Ok((tcp.local_addr()?, tcp, client))) {
             Ok((local, tcp, client)) => {
                 let Some(permit) = lane.shared.admission.enter() else {
+                    lane.shared.telemetry.metrics.accept_failed("limit");
                     if is_due(&complained) {
                         let most = lane.shared.admission.most();
                         tracing::error!(pod = %pod.spec, most, "too many connections: refusing; see `maxConnections`");
@@ -95,6 +96,7 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
             }
             Err(error) if is_about_the_connection(&error) => {}
             Err(error) => {
+                lane.shared.telemetry.metrics.accept_failed(lacking(&error));
                 if is_due(&complained) {
                     tracing::error!(pod = %pod.spec, role = role.as_str(), %error,
                         "cannot accept connections, they wait; raise the limit it names (`ulimit -n`)");
@@ -117,6 +119,15 @@ fn is_about_the_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected
     )
+}
+
+/// What there was not enough of.
+fn lacking(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => "files",
+        Some(libc::ENOBUFS | libc::ENOMEM) => "memory",
+        _ => "other",
+    }
 }
 
 fn is_due(last: &Cell<Option<Instant>>) -> bool {

@@ -72,7 +72,7 @@ async fn carry(
     let record = lane.records.record(facts);
     let closing = Closing::new(pod.clone(), drain);
     let opened = tokio::select! {
-        opened = connect::open(&lane, &pod, &source, outbound, client) => opened,
+        opened = connect::open(&lane, &pod, &source, outbound, client, &record) => opened,
         () = closing.wait(&record) => Err(closing.cause()),
     };
     let upstream = match opened {

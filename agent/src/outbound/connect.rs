@@ -11,7 +11,10 @@ use std::{
     sync::Arc,
 };
 use tokio::net::TcpStream;
-use weft_io::hbone::{Authority, Baggage, Forwarded, HboneError, PoolKey, Stream, client::Connect};
+use weft_io::{
+    hbone::{Authority, Baggage, Forwarded, HboneError, PoolKey, Stream, Traceparent, client::Connect},
+    telemetry::Record,
+};
 use weft_model::{
     Reason, Workload,
     decide::{Outbound, Tunnelled},
@@ -32,10 +35,14 @@ pub async fn open(
     source: &Arc<Workload>,
     outbound: Outbound,
     client: SocketAddr,
+    record: &Record,
 ) -> Result<Upstream, Reason> {
     match outbound {
         Outbound::Tunnel(tunnel) => {
-            open_tunnel(lane, pod, source, &tunnel, client).await.map(Upstream::Tunnel)
+            // What the servers' side logs of this connection can be found by it.
+            let trace = Traceparent::new(rand::random(), rand::random());
+            record.update(|facts| facts.trace = Some(trace.trace_id));
+            open_tunnel(lane, pod, source, &tunnel, client, trace).await.map(Upstream::Tunnel)
         }
         Outbound::Plain { to, .. } => {
             match dial(pod.clone(), plain_at(lane, to), own_address(pod, source, client, to)).await {
@@ -56,6 +63,7 @@ async fn open_tunnel(
     source: &Arc<Workload>,
     tunnel: &Tunnelled,
     client: SocketAddr,
+    trace: Traceparent,
 ) -> Result<Stream, Reason> {
     let identity = source.identity();
     let cert = lane.shared.certs.certificate(&identity).await.map_err(|error| {
@@ -73,7 +81,7 @@ async fn open_tunnel(
         authority: Authority::from(tunnel.authority),
         forwarded: Some(Forwarded::from(client)),
         baggage: Some(baggage(source)),
-        traceparent: None,
+        traceparent: Some(trace),
     };
     let hop = lane.shared.peers.get(&tunnel.hop.ip()).and_then(|peer| peer.hbone).unwrap_or(tunnel.hop);
     let netns = pod.clone();

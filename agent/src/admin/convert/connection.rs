@@ -35,6 +35,7 @@ pub fn connection(live: &Live) -> proto::Connection {
         rtt_us: live.counters.rtt_micros(),
         retransmits: live.counters.retransmits(),
         open: live.is_open(),
+        trace_id: facts.trace.map(|id| format!("{id:032x}")).unwrap_or_default(),
     }
 }
 

@@ -18,5 +18,7 @@ pub fn control(status: &Status) -> proto::Control {
                 error: error.clone(),
             })
             .collect(),
+        responses: status.responses,
+        refusals: status.refusals,
     }
 }

@@ -1,8 +1,8 @@
 //! `status` for people.
 
-use super::{Show, full_name, or_dash, units};
+use super::{Show, full_name, or_dash, short_identity, units};
 use crate::{
-    admin::proto::{Control, Pod, Status, Totals},
+    admin::proto::{Control, Drop, Pod, Status, Totals},
     cli::output::{Row, columns, table},
 };
 use std::fmt::Write;
@@ -38,8 +38,11 @@ impl Show for Status {
             ("Ready", ready),
             ("Control", told(control, now)),
             ("Capture", self.capture.clone()),
+            ("Pods", pods(&self.pods)),
+            ("Certificates", certificates(self, t.certificates, now)),
+            ("Lost", lost(&self.drops)),
             ("Knows", format!("{} workloads, {} services, {} policies", t.workloads, t.services, t.policies)),
-            ("Carries", format!("{} connections, {} certificates", t.connections, t.certificates)),
+            ("Carries", format!("{} connections", t.connections)),
             ("Logs", self.log.clone()),
         ];
         let mut text = columns(None, rows.into_iter().map(|(k, v)| vec![k.to_owned(), v]));
@@ -47,10 +50,36 @@ impl Show for Status {
             // Writing to a String does not fail.
             let _ = writeln!(text, "refused: {}: {}", refused.resource, refused.error);
         }
+        for c in &self.failing_certificates {
+            let error = or_dash(&*c.last_error);
+            let _ = writeln!(text, "certificate {}: {}: {error}", c.state, short_identity(&c.identity));
+        }
         text.push('\n');
         text.push_str(&table(&self.pods));
         text
     }
+}
+
+fn pods(pods: &[Pod]) -> String {
+    let count = |state: &str| pods.iter().filter(|p| p.state == state).count();
+    let others = [("pending", count("pending")), ("failed", count("failed"))];
+    let others = others.iter().filter(|(_, n)| *n > 0).map(|(state, n)| format!(", {n} {state}"));
+    format!("{} enrolled{}", count("enrolled"), others.collect::<String>())
+}
+
+fn certificates(status: &Status, all: u64, now: jiff::Timestamp) -> String {
+    let failing = match status.failing_certificates.len() {
+        0 => String::new(),
+        n => format!(", {n} failing"),
+    };
+    let next =
+        units::apart(&status.next_expiry, now).map(|(time, _)| format!(", the next expires in {time}"));
+    format!("{all}{failing}{}", next.unwrap_or_default())
+}
+
+fn lost(drops: &[Drop]) -> String {
+    let all: Vec<_> = drops.iter().map(|d| format!("{} {}", d.count, d.what)).collect();
+    if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
 }
 
 fn told(c: &Control, now: jiff::Timestamp) -> String {
