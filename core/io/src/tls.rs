@@ -10,6 +10,7 @@ pub mod spiffe;
 pub mod verify;
 pub mod workload_cert;
 
+mod ending;
 mod record;
 mod session;
 mod stream;

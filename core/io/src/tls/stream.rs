@@ -1,6 +1,7 @@
 //! The byte stream inside TLS.
 
 use super::{
+    ending::Ending,
     record::{self, BadRecord, HEADER, Kind, MAX_PLAIN, OVERHEAD},
     session::Session,
 };
@@ -27,7 +28,8 @@ const CLOSE_NOTIFY: [u8; 2] = [1, 0];
 
 /// The byte stream inside TLS, over TCP.
 ///
-/// Reads and writes go through large buffers that belong to the thread, so that a connection at rest holds none.
+/// Reads and writes go through large buffers that belong to the thread, so that a connection at rest holds none. Its
+/// shutdown ends both directions: what the peer says after that is thrown away (see [`Ending`]).
 pub struct TlsIo {
     tcp: TcpStream,
     session: Session,
@@ -36,7 +38,7 @@ pub struct TlsIo {
     /// The sealed bytes of `outgoing` that are still to be sent.
     unsent: Range<usize>,
     peer_has_closed: bool,
-    has_closed: bool,
+    ending: Ending,
 }
 
 /// What came from the socket: plaintext that is still to be taken, then records that are still to be opened.
@@ -89,7 +91,7 @@ impl TlsIo {
             outgoing: None,
             unsent: 0..0,
             peer_has_closed: false,
-            has_closed: false,
+            ending: Ending::None,
         })
     }
 
@@ -255,11 +257,15 @@ impl AsyncWrite for TlsIo {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_send(cx))?;
-        if !this.has_closed {
+        if let Ending::None = this.ending {
             this.seal(Kind::Alert, &CLOSE_NOTIFY).map_err(bad)?;
-            this.has_closed = true;
+            this.ending = Ending::Said;
             ready!(this.poll_send(cx))?;
         }
-        Pin::new(&mut this.tcp).poll_shutdown(cx)
+        this.incoming = Incoming::default();
+        this.ending.poll(&mut this.tcp, cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
