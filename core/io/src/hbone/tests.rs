@@ -19,6 +19,7 @@ use std::{
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
+    sync::oneshot,
     task::spawn_local,
 };
 use weft_model::{Identity, Reason};
@@ -181,7 +182,7 @@ fn a_tunnel_carries_bytes_names_and_identities() {
 #[test]
 fn refusals_carry_their_status() {
     on_worker(async {
-        let settings = Settings { answer_timeout: Duration::from_millis(100), ..Settings::default() };
+        let settings = Settings { answer_timeout: Duration::from_secs(2), ..Settings::default() };
         let m = mesh(settings).await;
         let (dialled, dial) = dialler(m.server.addr);
         for (port, wanted) in [(1, StatusCode::UNAUTHORIZED), (2, StatusCode::SERVICE_UNAVAILABLE)] {
@@ -319,7 +320,7 @@ fn a_silent_peer_is_noticed_by_ping() {
     on_worker(async {
         let settings = Settings {
             ping_interval: Duration::from_millis(50),
-            ping_timeout: Duration::from_millis(200),
+            ping_timeout: Duration::from_secs(1),
             ..Settings::default()
         };
         let m = mesh(settings).await;
@@ -327,17 +328,25 @@ fn a_silent_peer_is_noticed_by_ping() {
         let wire = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let key = PoolKey { addr: wire.local_addr().unwrap(), ..m.key.clone() };
         let target = m.server.addr;
+        let (scissors, cut) = oneshot::channel::<()>();
         let carried = spawn_local(async move {
             let (mut near, _) = wire.accept().await.unwrap();
             let mut far = TcpStream::connect(target).await.unwrap();
             let both = copy_bidirectional(&mut near, &mut far);
-            let _ = tokio::time::timeout(Duration::from_millis(500), both).await;
+            tokio::select! {
+                _ = both => {}
+                _ = cut => {}
+            }
             (near, far)
         });
         let (_, dial) = dialler(key.addr);
         let mut stream = m.pool.open(&key, &m.cert, dial, &to(8080)).await.unwrap();
         // Pings are answered for as long as the wire is whole.
-        works(&mut stream).await;
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            works(&mut stream).await;
+        }
+        scissors.send(()).unwrap();
         let _ends_kept_open = carried.await.unwrap();
         let broken = poll_fn(|cx| stream.poll_recv(cx)).await;
         assert!(matches!(broken, Some(Err(StreamError::Lost(_)))), "{broken:?}");
@@ -352,11 +361,11 @@ fn a_silent_peer_is_noticed_by_ping() {
 #[test]
 fn an_idle_connection_is_closed() {
     on_worker(async {
-        let settings = Settings { idle_timeout: Duration::from_millis(50), ..Settings::default() };
+        let settings = Settings { idle_timeout: Duration::from_secs(1), ..Settings::default() };
         let m = mesh(settings).await;
         let (_, dial) = dialler(m.server.addr);
         let mut stream = m.pool.open(&m.key, &m.cert, dial, &to(8080)).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
         works(&mut stream).await;
         assert_eq!(m.pool.connections(), 1);
         drop(stream);
