@@ -148,6 +148,7 @@ struct Mesh {
     ca: TestCa,
     server: Server,
     pool: Pool,
+    usage: Usage,
     key: PoolKey,
     cert: Arc<WorkloadCert>,
 }
@@ -157,7 +158,8 @@ async fn mesh(settings: Settings) -> Mesh {
     let server = Server::start(ca.cert(&identity("db")), settings.clone()).await;
     let key = server.key(&identity("web"), &identity("db"));
     let cert = ca.cert(&identity("web"));
-    Mesh { ca, server, pool: Pool::new(settings), key, cert }
+    let usage = Usage::default();
+    Mesh { ca, server, pool: Pool::counting(settings, usage.clone()), usage, key, cert }
 }
 
 #[test]
@@ -205,6 +207,7 @@ fn failures_say_what_was_wrong() {
         let error = m.pool.open(&key, &m.cert, dial, &to(8080)).await.unwrap_err();
         assert_eq!(error.reason(), Reason::TlsFailure);
         assert!(error.to_string().contains("expected spiffe://cluster.local/ns/shop/sa/cart"), "{error}");
+        assert_eq!((m.usage.tls_failures.get(), m.usage.tunnels.get()), (1, 0));
 
         let foreign = Identity::new("elsewhere", "shop", "web");
         let (_, dial) = dialler(m.server.addr);
@@ -232,6 +235,7 @@ fn many_streams_share_connections_up_to_the_limit() {
             futures::future::join_all(opens).await.into_iter().collect::<Result<_, _>>().unwrap();
         assert_eq!(dialled.get(), 5);
         assert_eq!(m.pool.streams(), 450);
+        assert_eq!(m.usage.tunnels.get(), 5);
         futures::future::join_all(streams.iter_mut().map(works)).await;
         drop(streams);
         assert_eq!(m.pool.streams(), 0);
@@ -369,9 +373,10 @@ fn an_idle_connection_is_closed() {
         works(&mut stream).await;
         assert_eq!(m.pool.connections(), 1);
         drop(stream);
-        while m.pool.connections() > 0 || m.server.ended.borrow().is_empty() {
+        while m.usage.tunnels.get() > 0 || m.server.ended.borrow().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        assert_eq!(m.pool.connections(), 0);
         assert!(m.server.ended.borrow()[0].is_ok());
     });
 }
