@@ -37,6 +37,8 @@ impl AgentView for View {
         let pods = listed.iter().map(|listed| {
             let (state, error) = match &listed.standing {
                 Standing::Enrolled => ("enrolled", ""),
+                // What control tells of is enrolled at once if it is to be: it is left out on purpose.
+                Standing::Outside if !listed.addresses.is_empty() => ("outside", ""),
                 Standing::Outside => ("pending", ""),
                 Standing::Failed(error) => ("failed", error.as_str()),
             };

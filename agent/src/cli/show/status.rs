@@ -62,7 +62,7 @@ impl Show for Status {
 
 fn pods(pods: &[Pod]) -> String {
     let count = |state: &str| pods.iter().filter(|p| p.state == state).count();
-    let others = [("pending", count("pending")), ("failed", count("failed"))];
+    let others = ["outside", "pending", "failed"].map(|state| (state, count(state)));
     let others = others.iter().filter(|(_, n)| *n > 0).map(|(state, n)| format!(", {n} {state}"));
     format!("{} enrolled{}", count("enrolled"), others.collect::<String>())
 }
