@@ -66,7 +66,7 @@ impl Reconciler {
         let a = &mut self.actual;
         // An array's elements are all carried out: a map that is full does not keep others from being written.
         [
-            puts(&mut self.pairs, &mut a.pairs, &plan.pairs),
+            put_pairs(&mut self.pairs, &mut a.pairs, &plan.pairs),
             puts(&mut self.destinations, &mut a.destinations, &plan.destinations),
             puts(&mut self.backends, &mut a.backends, &plan.backends),
             puts(&mut self.services, &mut a.services, &plan.services),
@@ -99,13 +99,44 @@ fn puts<K: Plain + Eq + std::hash::Hash, V: Plain>(
     outcome
 }
 
+/// Writes answers so that none of them ever speaks for a port that has, or should have, one of its own: what cannot be
+/// written is taken away, and port 0 of that pair with it. The agent decides then.
+fn put_pairs(
+    table: &mut Table<PairKey, u32>,
+    mirror: &mut Mirror<PairKey, u32>,
+    changes: &[Change<PairKey, u32>],
+) -> Result<(), KernelError> {
+    let mut outcome = Ok(());
+    let mut lacking = None;
+    for change in changes {
+        let Change::Put(key, value) = *change else { continue };
+        let rest = PairKey { port: 0, ..key };
+        if key == rest && lacking == Some(rest) {
+            continue;
+        }
+        match table.put(key, value) {
+            Ok(()) => drop(mirror.insert(key, value)),
+            Err(error) => {
+                lacking = Some(rest);
+                outcome = outcome.and(Err(error));
+                for stale in [key, rest] {
+                    outcome = outcome.and(table.delete(stale));
+                    mirror.remove(&stale);
+                }
+            }
+        }
+    }
+    outcome
+}
+
+/// In the reverse order of [`puts`]: what speaks for others goes before them.
 fn deletes<K: Plain + Eq + std::hash::Hash, V: Plain>(
     table: &mut Table<K, V>,
     mirror: &mut Mirror<K, V>,
     changes: &[Change<K, V>],
 ) -> Result<(), KernelError> {
     let mut outcome = Ok(());
-    for change in changes {
+    for change in changes.iter().rev() {
         if let Change::Delete(key) = *change {
             match table.delete(key) {
                 Ok(()) => drop(mirror.remove(&key)),

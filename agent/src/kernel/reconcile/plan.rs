@@ -3,6 +3,7 @@
 use super::Desired;
 use rustc_hash::FxHashMap;
 use std::{
+    cmp::Reverse,
     fmt,
     hash::Hash,
     net::{IpAddr, SocketAddr},
@@ -27,7 +28,7 @@ pub struct Plan {
     pub services: Vec<Change<Endpoint, Service>>,
     /// To `BACKENDS`.
     pub backends: Vec<Change<BackendKey, Backend>>,
-    /// To `PAIRS`.
+    /// To `PAIRS`. Of one pair, port 0 comes last: it stands for every port that has no answer of its own.
     pub pairs: Vec<Change<PairKey, u32>>,
 }
 
@@ -38,7 +39,7 @@ impl Plan {
             destinations: diff(&actual.destinations, &desired.destinations, |k| *k),
             services: diff(&actual.services, &desired.services, |k| *k),
             backends: diff(&actual.backends, &desired.backends, |k| (k.service, k.index)),
-            pairs: diff(&actual.pairs, &desired.pairs, |k| (k.source, k.destination, k.port)),
+            pairs: diff(&actual.pairs, &desired.pairs, |k| (k.source, k.destination, Reverse(k.port))),
         }
     }
 

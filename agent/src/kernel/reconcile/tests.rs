@@ -93,8 +93,8 @@ fn a_policy_takes_the_open_door_away_and_answers_each_pair() {
         "put destination 10.0.0.1: cookie 1 kind 1 flags 0\n\
          put destination 10.0.0.2: cookie 2 kind 1 flags 0\n\
          put destination fd00::1: cookie 1 kind 1 flags 0\n\
-         put pair 1->2:0: 2\n\
          put pair 1->2:80: 1\n\
+         put pair 1->2:0: 2\n\
          put pair 2->1:0: 2\n"
     );
     let gone = Delta::PolicyGone(PolicyKey { namespace: "shop".into(), name: "p".into() });
@@ -103,8 +103,8 @@ fn a_policy_takes_the_open_door_away_and_answers_each_pair() {
         "put destination 10.0.0.1: cookie 1 kind 1 flags 1\n\
          put destination 10.0.0.2: cookie 2 kind 1 flags 1\n\
          put destination fd00::1: cookie 1 kind 1 flags 1\n\
-         delete pair 1->2:0\n\
          delete pair 1->2:80\n\
+         delete pair 1->2:0\n\
          delete pair 2->1:0\n"
     );
 }
