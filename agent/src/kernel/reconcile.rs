@@ -60,6 +60,17 @@ impl Reconciler {
         Ok(r)
     }
 
+    /// How many entries a map of the mesh holds, without walking it.
+    pub(super) fn entries(&self, map: &str) -> Option<usize> {
+        match map {
+            "DESTINATIONS" => Some(self.actual.destinations.len()),
+            "SERVICES" => Some(self.actual.services.len()),
+            "BACKENDS" => Some(self.actual.backends.len()),
+            "PAIRS" => Some(self.actual.pairs.len()),
+            _ => None,
+        }
+    }
+
     /// Writes in an order in which no intermediate state lets through what neither the old nor the new one does: a
     /// missing answer sends the connection to the agent, so answers come before what asks for them, and go after it.
     fn apply(&mut self, plan: &Plan) -> Result<(), KernelError> {
