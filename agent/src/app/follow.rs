@@ -46,16 +46,18 @@ impl Follower {
     pub async fn run(&mut self) -> Result<(), AppError> {
         // The sender lives as long as the process.
         let _ = self.listed.wait_for(Option::is_some).await;
-        let mut revoked_at = self.shared.store.load().version;
+        let (mut revoked_at, mut again) = (self.shared.store.load().version, false);
         loop {
             let snapshot = self.shared.store.load();
             let listed = self.listed.borrow_and_update().clone().unwrap_or_default();
             self.enroller.sync(&listed, &snapshot).await;
-            // New connections are judged by the new policies from here on; now for those that were there before.
-            if snapshot.version != revoked_at {
-                revoked_at = snapshot.version;
+            // New connections are judged by the new policies from here on; now for those that were there before, and a
+            // turn later once more, for those that were being judged by the old ones meanwhile.
+            let is_new = snapshot.version != revoked_at;
+            if is_new || again {
                 self.revoke(&snapshot);
             }
+            (revoked_at, again) = (snapshot.version, is_new);
             self.become_ready()?;
             tokio::select! {
                 () = self.changed.notified() => {}
