@@ -2,7 +2,15 @@
 
 use anyhow::Context;
 use clap::Parser;
-use std::{ffi::OsString, io, os::fd::AsFd, path::Path, process::ExitCode, sync::Arc};
+use std::{
+    ffi::OsString,
+    fs::DirBuilder,
+    io,
+    os::{fd::AsFd, unix::fs::DirBuilderExt},
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+};
 use weft_agent::{
     app,
     cli::{self, Cli, Command},
@@ -28,10 +36,11 @@ fn main() -> ExitCode {
     })
 }
 
-/// The keeper: no thread, no runtime, no key.
+/// The keeper: no thread, no runtime, nothing that it reads of what it keeps.
 fn keep(args: ConfigArgs, adopt: bool) -> anyhow::Result<ExitCode> {
     let config = Config::load(args)?;
-    let made = std::fs::create_dir_all(&config.state_dir);
+    // Nobody else has business there: the sockets in it give the pods' listeners away.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir);
     made.with_context(|| format!("cannot make the directory {}", config.state_dir.display()))?;
     raise_file_limit();
     let adopt = adopt.then(|| io::stdin().as_fd().try_clone_to_owned()).transpose()?;

@@ -6,7 +6,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
@@ -18,7 +18,7 @@ use std::{
 const START: Duration = Duration::from_secs(20);
 
 /// How long a question to it may take.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// The agent of one node.
 #[derive(Debug)]
@@ -31,7 +31,17 @@ pub struct Agent {
 impl Agent {
     /// Starts the agent of a node, for the pods that the manifests put there, and waits until it is ready.
     pub fn start(cluster: &Cluster, control: &Control, node: &Node) -> Result<Self> {
-        let config = configure(cluster, control, node)?;
+        Self::start_with(cluster, control, node, &Map::new())
+    }
+
+    /// Like [`Agent::start`], with keys of the configuration that are not the harness's own.
+    pub fn start_with(
+        cluster: &Cluster,
+        control: &Control,
+        node: &Node,
+        settings: &Map<String, Value>,
+    ) -> Result<Self> {
+        let config = configure(cluster, control, node, settings)?;
         let process = spawn(node, &config)?;
         let mut agent = Self { node: node.clone(), config, process };
         agent.wait_ready()?;
@@ -89,14 +99,19 @@ impl Agent {
 
     /// What `weft-agent <args> --output json` prints.
     pub fn ask(&self, args: &[&str]) -> Result<Value> {
+        let said = self.run(&[args, &["--output", "json"]].concat())?;
+        serde_json::from_str(&said).with_context(|| format!("weft-agent {} printed {said:?}", args.join(" ")))
+    }
+
+    /// Runs `weft-agent <args>` against this agent, and gives what it printed.
+    pub fn run(&self, args: &[&str]) -> Result<String> {
         let socket = admin_socket(&self.config)?;
-        let args = [args, &["--output", "json", "--socket", &socket]].concat();
+        let args = [args, &["--socket", &socket]].concat();
         let output = self.node.output(binaries::find("weft-agent")?, &args, ANSWER)?;
-        let said = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {
             bail!("weft-agent {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
         }
-        serde_json::from_str(&said).with_context(|| format!("weft-agent {} printed {said:?}", args.join(" ")))
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// The items that `weft-agent <args> --output json` lists.
@@ -122,7 +137,12 @@ impl Agent {
 }
 
 /// Writes the agent's configuration and the list of its pods; the path of the configuration.
-fn configure(cluster: &Cluster, control: &Control, node: &Node) -> Result<PathBuf> {
+fn configure(
+    cluster: &Cluster,
+    control: &Control,
+    node: &Node,
+    settings: &Map<String, Value>,
+) -> Result<PathBuf> {
     let directory = cluster.run.directory().join(&node.name);
     fs::create_dir_all(&directory)?;
     let here = cluster.pods.values().filter(|pod| pod.manifest.node == node.name);
@@ -137,7 +157,7 @@ fn configure(cluster: &Cluster, control: &Control, node: &Node) -> Result<PathBu
         .collect();
     // YAML's own subset, and no question of quoting.
     fs::write(directory.join("pods.yaml"), json!({ "pods": pods }).to_string())?;
-    let config = json!({
+    let mut config = json!({
         "node": node.name,
         "nodeIp": node.manifest.addresses.v4,
         "control": {
@@ -151,6 +171,9 @@ fn configure(cluster: &Cluster, control: &Control, node: &Node) -> Result<PathBu
         "pinDir": Path::new(sweep::BPFFS).join(cluster.run.name()).join(&node.name),
         "cgroup": node.cgroup(),
     });
+    if let Some(config) = config.as_object_mut() {
+        config.extend(settings.clone());
+    }
     let path = directory.join("agent.yaml");
     fs::write(&path, serde_json::to_string_pretty(&config)?)?;
     Ok(path)

@@ -19,6 +19,7 @@ pub struct Control {
     pub manifests: PathBuf,
     /// Where its keys are.
     pub state: PathBuf,
+    flags: Vec<String>,
     place: Place,
     process: Process,
 }
@@ -26,13 +27,19 @@ pub struct Control {
 impl Control {
     /// Starts it beside the nodes, on a copy of the cluster's manifests.
     pub fn start(cluster: &Cluster) -> Result<Self> {
+        Self::start_with(cluster, &[])
+    }
+
+    /// Like [`Control::start`], with more flags for `weft-control run`.
+    pub fn start_with(cluster: &Cluster, flags: &[&str]) -> Result<Self> {
+        let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let directory = cluster.run.directory().join("control");
         let (manifests, state) = (directory.join("manifests"), directory.join("state"));
         copy(&cluster.manifests.directory, &manifests)?;
         cluster.nodes.keys().try_for_each(|node| invent_token(&state, node))?;
         let place = cluster.control.place.clone();
-        let process = spawn(&place, &manifests, &state)?;
-        let mut control = Self { manifests, state, place, process };
+        let process = spawn(&place, &manifests, &state, &flags)?;
+        let mut control = Self { manifests, state, flags, place, process };
         control.wait_ready()?;
         Ok(control)
     }
@@ -57,7 +64,7 @@ impl Control {
 
     /// Starts it again after it was stopped or killed.
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(&self.place, &self.manifests, &self.state)?;
+        self.process = spawn(&self.place, &self.manifests, &self.state, &self.flags)?;
         self.wait_ready()
     }
 
@@ -81,23 +88,25 @@ impl Control {
     }
 }
 
-fn spawn(place: &Place, manifests: &Path, state: &Path) -> Result<Process> {
-    let [manifests, state, root] = [manifests, state, &root(state)]
-        .map(|path| path.to_str().map(str::to_owned).context("a path is not UTF-8"));
+fn spawn(place: &Place, manifests: &Path, state: &Path, flags: &[String]) -> Result<Process> {
+    let root = root(state);
+    let text = |path: &Path| path.to_str().map(str::to_owned).context("a path is not UTF-8");
+    let (manifests, state, root) = (text(manifests)?, text(state)?, text(&root)?);
     let [v4, v6] = CONTROL.addresses.both().map(|address| address.to_string());
-    let args = [
+    let mut args = vec![
         "run",
         "--manifests",
-        &manifests?,
+        &manifests,
         "--state",
-        &state?,
+        &state,
         "--root",
-        &root?,
+        &root,
         "--name",
         &v4,
         "--name",
         &v6,
     ];
+    args.extend(flags.iter().map(String::as_str));
     place.spawn("weft-control", binaries::find("weft-control")?, &args)
 }
 

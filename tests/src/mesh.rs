@@ -2,7 +2,7 @@
 
 use crate::{Agent, Cluster, Control, Manifests, Pod, Process, Run, app};
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
 /// A running mesh. Fields are dropped in order: the processes before the namespaces that they are in.
@@ -18,26 +18,41 @@ pub struct Mesh {
     pub cluster: Cluster,
 }
 
+/// What the mesh's processes are told beyond the usual.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// More flags for `weft-control run`.
+    pub control: Vec<&'static str>,
+    /// More keys for the configuration of every agent.
+    pub agent: Map<String, Value>,
+}
+
 impl Mesh {
     /// The bookshop of `examples/bookshop`, meshed and with its applications running.
     pub fn bookshop(purpose: &str) -> Result<Self> {
-        Self::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/bookshop"), purpose)
+        Self::bookshop_with(purpose, &Options::default())
     }
 
-    /// The mesh that a directory of manifests describes.
-    pub fn of(manifests: &Path, purpose: &str) -> Result<Self> {
-        let cluster = Cluster::build(Run::unique(purpose)?, Manifests::read(manifests)?)?;
+    /// The bookshop, with processes that are told more than usual.
+    pub fn bookshop_with(purpose: &str, options: &Options) -> Result<Self> {
+        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/bookshop");
+        let cluster = Cluster::build(Run::unique(purpose)?, Manifests::read(&manifests)?)?;
         let applications = cluster.start_applications()?;
-        Self::join(cluster, applications)
+        Self::join_with(cluster, applications, options)
     }
 
     /// Starts the mesh's own processes on a cluster whose applications may be running already: nothing about those
     /// changes.
     pub fn join(cluster: Cluster, applications: Vec<Process>) -> Result<Self> {
-        let control = Control::start(&cluster)?;
+        Self::join_with(cluster, applications, &Options::default())
+    }
+
+    /// Like [`Mesh::join`], with processes that are told more than usual.
+    pub fn join_with(cluster: Cluster, applications: Vec<Process>, options: &Options) -> Result<Self> {
+        let control = Control::start_with(&cluster, &options.control)?;
         let mut agents = BTreeMap::new();
         for (name, node) in &cluster.nodes {
-            agents.insert(name.clone(), Agent::start(&cluster, &control, node)?);
+            agents.insert(name.clone(), Agent::start_with(&cluster, &control, node, &options.agent)?);
         }
         Ok(Self { agents, control, applications, cluster })
     }

@@ -19,6 +19,9 @@ pub const PREFIX: &str = "weft-";
 /// Where the runs keep their files.
 pub const DIRECTORY: &str = "/run/weft-runs";
 
+/// The environment variable that names a directory in which every run leaves its logs, to be looked at afterwards.
+const SAVE_LOGS: &str = "WEFT_SAVE_LOGS";
+
 /// The file in a run's directory that its owner holds locked.
 pub(crate) const LOCK: &str = "lock";
 
@@ -87,10 +90,24 @@ impl Drop for Run {
         if std::thread::panicking() {
             print_logs(&self.logs());
         }
+        if let Some(directory) = std::env::var_os(SAVE_LOGS)
+            && let Err(error) = save_logs(&self.logs(), &Path::new(&directory).join(&self.name))
+        {
+            eprintln!("{}: saving the logs: {error}", self.name);
+        }
         if let Err(error) = sweep::remove(&self.name) {
             eprintln!("{}: cleaning up: {error:#}", self.name);
         }
     }
+}
+
+/// Copies every log.
+fn save_logs(logs: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(logs)?.flatten() {
+        fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 /// The directory of the run called `name`.

@@ -1,4 +1,30 @@
 //! Scenarios of the whole mesh: the bookshop with its control plane and agents, on the real kernel.
 
+#[path = "mesh/away.rs"]
+mod away;
+#[path = "mesh/bad_input.rs"]
+mod bad_input;
 #[path = "mesh/calls.rs"]
 mod calls;
+#[path = "mesh/capture.rs"]
+mod capture;
+#[path = "mesh/certificates.rs"]
+mod certificates;
+#[path = "mesh/intruder.rs"]
+mod intruder;
+#[path = "mesh/manners.rs"]
+mod manners;
+#[path = "mesh/membership.rs"]
+mod membership;
+#[path = "mesh/policy.rs"]
+mod policy;
+#[path = "mesh/stage.rs"]
+mod stage;
+#[path = "mesh/telemetry.rs"]
+mod telemetry;
+#[path = "mesh/tunnels.rs"]
+mod tunnels;
+#[path = "mesh/upgrade.rs"]
+mod upgrade;
+#[path = "mesh/volume.rs"]
+mod volume;

@@ -1,7 +1,7 @@
 //! Where things are pinned.
 //!
 //! ```text
-//! <pin_dir>/maps-v1/NAME     maps, in a folder for each version of the shared layout
+//! <pin_dir>/maps-vN/NAME     maps, in a folder for each version of the shared layout
 //! <pin_dir>/links/PROGRAM    the attachments to the cgroup
 //! <pin_dir>/pods/COOKIE      the attachment to a pod's namespace
 //! ```

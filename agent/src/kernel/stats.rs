@@ -59,7 +59,7 @@ pub struct Stats {
 }
 
 impl Kernel {
-    /// The figures of this instant. Walks the maps: not for the data path.
+    /// The figures of this instant. Walks the smaller maps: not for the data path.
     pub fn stats(&self) -> Result<Stats, KernelError> {
         let counters = maps::counters(&self.pins)?;
         let mut stats = Stats::default();
@@ -67,13 +67,16 @@ impl Kernel {
             let cpus = counters.get(&(stat as u32), 0).map_err(KernelError::map("STATS"))?;
             stats.counters.push((name, cpus.iter().sum()));
         }
-        for &name in NAMES {
+        for name in NAMES {
             let info = MapInfo::from_pin(self.pins.map(name)).map_err(KernelError::map(name))?;
             stats.maps.push(MapStat {
                 name,
                 kind: kind_of(&info),
                 max_entries: info.max_entries(),
-                entries: entries_of(&self.pins, name)?,
+                entries: match self.reconciler.entries(name) {
+                    Some(entries) => Some(entries),
+                    None => entries_of(&self.pins, name)?,
+                },
                 key_size: info.key_size(),
                 value_size: info.value_size(),
             });
@@ -105,11 +108,6 @@ fn entries_of(pins: &Pins, name: &'static str) -> Result<Option<usize>, KernelEr
     match name {
         "AGENTS" => count::<u32, u32>(pins, name),
         "WORKLOADS" => count::<u64, abi::Workload>(pins, name),
-        "DESTINATIONS" => count::<abi::Addr, abi::Destination>(pins, name),
-        "SERVICES" => count::<abi::Endpoint, abi::Service>(pins, name),
-        "BACKENDS" => count::<abi::BackendKey, abi::Backend>(pins, name),
-        "PAIRS" => count::<abi::PairKey, u32>(pins, name),
-        "PLAIN" => count::<abi::PlainKey, u32>(pins, name),
         "ARRIVALS" => count::<abi::ArrivalKey, abi::Arrival>(pins, name),
         _ => Ok(None),
     }

@@ -53,6 +53,8 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
             return;
         }
     };
+    // A listener that is closed by now says so when it accepts.
+    let own = listener.local_addr().map_or(0, |at| at.port());
     let mut phase = drain.clone();
     let mut stop = pin!(async {
         tokio::select! {
@@ -60,11 +62,6 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
             _ = phase.draining() => {}
         }
     });
-    // Whoever asks for this very port in the pod asks for nothing of the application's, and would be delivered back to here.
-    let own = match pod.application {
-        Application::InPod => listener.local_addr().ok().map(|at| at.port()),
-        Application::At(_) => None,
-    };
     let complained = Cell::new(None);
     loop {
         let accepted = tokio::select! {
@@ -74,7 +71,8 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
         };
         match accepted.and_then(|(tcp, client)| Ok((tcp.local_addr()?, tcp, client))) {
             Ok((local, tcp, client)) => {
-                if own == Some(local.port()) {
+                if leads_back(role, pod.application, local.port(), own) {
+                    tracing::debug!(pod = %pod.spec, role = role.as_str(), %client, "somebody found a listener's port");
                     reset(tcp);
                     continue;
                 }
@@ -116,6 +114,12 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
     }
 }
 
+/// Whether a connection was made to the listener's own port in the pod, where no application can be: to deliver it would
+/// lead back here, and from here again, until no place is left. Captured ones are told apart by their record.
+fn leads_back(role: Role, application: Application, port: u16, own: u16) -> bool {
+    application == Application::InPod && matches!(role, Role::Inbound | Role::Hbone) && port == own
+}
+
 /// Closes `tcp` so that the peer sees a reset, never a clean end.
 pub fn reset(tcp: TcpStream) {
     // Where it fails, the peer has reset the connection before us.
@@ -145,4 +149,21 @@ fn is_due(last: &Cell<Option<Instant>>) -> bool {
         last.set(Some(Instant::now()));
     }
     due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_delivered_to_a_listener_of_the_agent() {
+        for role in [Role::Inbound, Role::Hbone] {
+            assert!(leads_back(role, Application::InPod, 40_000, 40_000));
+            assert!(!leads_back(role, Application::InPod, 80, 40_000));
+        }
+        let captured = leads_back(Role::Outbound, Application::InPod, 61_000, 61_000);
+        assert!(!captured, "the pod may allow its ephemeral ports to be those of capture");
+        let explicit = Application::At("127.0.0.1".parse().unwrap());
+        assert!(!leads_back(Role::Hbone, explicit, 15008, 15008), "reached by its own port, as it should be");
+    }
 }

@@ -1,7 +1,7 @@
 //! One node's discovery stream.
 //!
 //! Of each kind one response is under way at a time: the next one is made when the node has answered, out of what is
-//! new by then.
+//! new by then. Addresses wait until the policies that are under way are taken.
 
 use super::{
     Resources,
@@ -84,6 +84,14 @@ struct Subscription {
     queue: VecDeque<Part>,
     /// The response that the node has not answered.
     pending: Option<String>,
+}
+
+impl Subscription {
+    /// Whether the node has yet to take something that was decided to be sent: of what comes later in `ORDER` it must not
+    /// hear before.
+    fn is_under_way(&self) -> bool {
+        self.pending.is_some() || !self.queue.is_empty()
+    }
 }
 
 struct Session {
@@ -181,6 +189,9 @@ impl Session {
     /// Sends what may be sent now.
     async fn send_all(&mut self) -> Result<(), Status> {
         for (at, kind) in ORDER.into_iter().enumerate() {
+            if self.subscriptions[..at].iter().flatten().any(Subscription::is_under_way) {
+                break;
+            }
             let Some(subscription) = &mut self.subscriptions[at] else { continue };
             if subscription.pending.is_some() {
                 continue;
@@ -247,3 +258,6 @@ fn response(kind: Kind, part: Part, version: Moment, nonce: String) -> DeltaDisc
         nonce,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,12 @@
 use super::Desired;
 use rustc_hash::FxHashMap;
 use std::{
+    cmp::Reverse,
     fmt,
     hash::Hash,
     net::{IpAddr, SocketAddr},
 };
-use weft_ebpf_abi::{Addr, Backend, BackendKey, Destination, Endpoint, PairKey, PlainKey, Service};
+use weft_ebpf_abi::{Addr, Backend, BackendKey, Destination, Endpoint, PairKey, Service};
 
 /// One write to a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +20,6 @@ pub enum Change<K, V> {
 }
 
 /// The writes, by map, each list in the order of its keys.
-///
-/// In `PAIRS` and `PLAIN` the entry of port 0 answers for every port that has none of its own. It is put last and deleted
-/// first, so that it never speaks for a port whose own answer is not there yet, or is gone already.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// To `DESTINATIONS`.
@@ -30,31 +28,24 @@ pub struct Plan {
     pub services: Vec<Change<Endpoint, Service>>,
     /// To `BACKENDS`.
     pub backends: Vec<Change<BackendKey, Backend>>,
-    /// To `PAIRS`.
+    /// To `PAIRS`. Of one pair, port 0 comes last: it stands for every port that has no answer of its own.
     pub pairs: Vec<Change<PairKey, u32>>,
-    /// To `PLAIN`.
-    pub plain: Vec<Change<PlainKey, u32>>,
 }
 
 impl Plan {
     /// What turns `actual` into `desired`.
     pub fn between(actual: &Desired, desired: &Desired) -> Self {
         Self {
-            destinations: diff(&actual.destinations, &desired.destinations, |k, _| *k),
-            services: diff(&actual.services, &desired.services, |k, _| *k),
-            backends: diff(&actual.backends, &desired.backends, |k, _| (k.service, k.index)),
-            pairs: diff(&actual.pairs, &desired.pairs, |k, put| (k.source, k.destination, turn(k.port, put))),
-            plain: diff(&actual.plain, &desired.plain, |k, put| (k.cookie, turn(k.port, put))),
+            destinations: diff(&actual.destinations, &desired.destinations, |k| *k),
+            services: diff(&actual.services, &desired.services, |k| *k),
+            backends: diff(&actual.backends, &desired.backends, |k| (k.service, k.index)),
+            pairs: diff(&actual.pairs, &desired.pairs, |k| (k.source, k.destination, Reverse(k.port))),
         }
     }
 
     /// How many writes it is.
     pub fn len(&self) -> usize {
-        self.destinations.len()
-            + self.services.len()
-            + self.backends.len()
-            + self.pairs.len()
-            + self.plain.len()
+        self.destinations.len() + self.services.len() + self.backends.len() + self.pairs.len()
     }
 
     /// Whether there is nothing to do.
@@ -83,8 +74,7 @@ impl fmt::Display for Plan {
         let backend = |k: &BackendKey| format!("{}#{}", SocketAddr::from(k.service), k.index);
         write(f, "backend", &self.backends, backend, |v| SocketAddr::from(*v).to_string())?;
         let pair = |k: &PairKey| format!("{}->{}:{}", k.source, k.destination, k.port);
-        write(f, "pair", &self.pairs, pair, u32::to_string)?;
-        write(f, "plain", &self.plain, |k| format!("{}:{}", k.cookie, k.port), u32::to_string)
+        write(f, "pair", &self.pairs, pair, u32::to_string)
     }
 }
 
@@ -101,22 +91,16 @@ fn write<K, V>(
     })
 }
 
-/// A port's place among the writes for the same pods.
-fn turn(port: u32, put: bool) -> u32 {
-    if put && port == 0 { u32::MAX } else { port }
-}
-
 fn diff<K: Copy + Eq + Hash, V: Copy + PartialEq, O: Ord>(
     actual: &FxHashMap<K, V>,
     desired: &FxHashMap<K, V>,
-    order: impl Fn(&K, bool) -> O,
+    order: impl Fn(&K) -> O,
 ) -> Vec<Change<K, V>> {
     let puts = desired.iter().filter(|(k, v)| actual.get(*k) != Some(*v)).map(|(k, v)| Change::Put(*k, *v));
     let gone = actual.keys().filter(|k| !desired.contains_key(*k)).map(|k| Change::Delete(*k));
     let mut changes: Vec<_> = puts.chain(gone).collect();
     changes.sort_by_cached_key(|change| match change {
-        Change::Put(k, _) => order(k, true),
-        Change::Delete(k) => order(k, false),
+        Change::Put(k, _) | Change::Delete(k) => order(k),
     });
     changes
 }

@@ -25,8 +25,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind, in the order in which a node subscribes.
-    pub const ALL: [Kind; 2] = [Kind::Address, Kind::Authorization];
+    /// Every kind, in the order in which a node subscribes: what a workload forbids should be known before it is.
+    pub const ALL: [Kind; 2] = [Kind::Authorization, Kind::Address];
 
     /// Its type URL.
     pub fn type_url(self) -> &'static str {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
@@ -25,6 +25,12 @@ pub struct Options {
     /// Bind to this port first
     #[arg(long, default_value_t = 0)]
     from_port: u16,
+    /// Bind to this device first
+    #[arg(long)]
+    device: Option<String>,
+    /// Ask for Multipath TCP
+    #[arg(long)]
+    mptcp: bool,
     /// Seconds to wait for each step
     #[arg(long, default_value_t = 5.0)]
     patience: f64,
@@ -57,7 +63,11 @@ pub fn run(options: &Options) -> Result<Value> {
 
 fn connect(options: &Options) -> Result<TcpStream> {
     let patience = Duration::from_secs_f64(options.patience);
-    let socket = Socket::new(Domain::for_address(options.to), Type::STREAM, None)?;
+    let protocol = options.mptcp.then_some(Protocol::MPTCP);
+    let socket = Socket::new(Domain::for_address(options.to), Type::STREAM, protocol)?;
+    if let Some(device) = &options.device {
+        socket.bind_device(Some(device.as_bytes())).context("device")?;
+    }
     if options.from.is_some() || options.from_port != 0 {
         let any: IpAddr = if options.to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
         socket.set_reuse_address(true)?;

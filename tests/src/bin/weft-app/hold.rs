@@ -64,7 +64,7 @@ async fn hold(options: Options) -> Result<Value> {
         let (count, result) = done?;
         echoes += count;
         if let Err(error) = result {
-            *failures.entry(crate::outcome::failed(&error)["error"].to_string()).or_default() += 1;
+            count_failure(&mut failures, &error);
         }
     }
     Ok(json!({
@@ -81,11 +81,16 @@ fn sort_in(made: Made, held: &mut Vec<TcpStream>, failures: &mut BTreeMap<String
     match made.transpose()? {
         Some(Ok(stream)) => held.push(stream),
         Some(Err(error)) => {
-            *failures.entry(crate::outcome::failed(&error)["error"].to_string()).or_default() += 1;
+            count_failure(failures, &error);
         }
         None => {}
     }
     Ok(())
+}
+
+fn count_failure(failures: &mut BTreeMap<String, usize>, error: &anyhow::Error) {
+    let name = crate::outcome::failed(error)["error"].as_str().unwrap_or_default().to_owned();
+    *failures.entry(name).or_default() += 1;
 }
 
 async fn connect(to: SocketAddr, number: usize) -> Result<TcpStream> {

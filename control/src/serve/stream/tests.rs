@@ -1,0 +1,56 @@
+use super::*;
+use weft_model::{Delta, Policy, PolicyKey, Service, policy::Action, policy::PolicyScope};
+
+fn request(kind: Kind, nonce: &str) -> DeltaDiscoveryRequest {
+    let (type_url, response_nonce) = (kind.type_url().to_owned(), nonce.to_owned());
+    DeltaDiscoveryRequest { type_url, response_nonce, ..DeltaDiscoveryRequest::default() }
+}
+
+fn policy(name: &str) -> Delta {
+    Delta::Policy(Policy {
+        key: PolicyKey { namespace: "shop".into(), name: name.into() },
+        scope: PolicyScope::Selector,
+        action: Action::Deny,
+        dry_run: false,
+        rules: vec![],
+    })
+}
+
+#[tokio::test]
+async fn addresses_wait_for_the_policies_that_are_under_way() {
+    let resources = Arc::new(Resources::default());
+    let (sender, mut sent) = mpsc::channel(8);
+    let mut session = Session {
+        resources: resources.clone(),
+        metrics: Arc::default(),
+        entry: Arc::new(Agents::default()).enter("n1".into()),
+        sender,
+        subscriptions: [None, None],
+        nonces: 0,
+    };
+    let mut next = async |session: &mut Session| {
+        session.send_all().await.unwrap();
+        let response = sent.try_recv().unwrap().unwrap();
+        assert!(sent.try_recv().is_err(), "one at a time");
+        (Kind::from_type_url(&response.type_url).unwrap(), response.nonce)
+    };
+    session.take(request(Kind::Address, "")).unwrap();
+    session.take(request(Kind::Authorization, "")).unwrap();
+    let (kind, policies) = next(&mut session).await;
+    assert_eq!(kind, Kind::Authorization);
+    session.take(request(Kind::Authorization, &policies)).unwrap();
+    let (kind, addresses) = next(&mut session).await;
+    assert_eq!(kind, Kind::Address);
+    session.take(request(Kind::Address, &addresses)).unwrap();
+
+    resources.apply(&[Delta::Service(Service::new("shop", "web", "web")), policy("one")]);
+    let (kind, policies) = next(&mut session).await;
+    assert_eq!(kind, Kind::Authorization);
+    // Another policy comes before the node has taken the first: the address waits for both.
+    resources.apply(&[policy("two")]);
+    session.take(request(Kind::Authorization, &policies)).unwrap();
+    let (kind, policies) = next(&mut session).await;
+    assert_eq!(kind, Kind::Authorization);
+    session.take(request(Kind::Authorization, &policies)).unwrap();
+    assert_eq!(next(&mut session).await.0, Kind::Address);
+}
