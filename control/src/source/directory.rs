@@ -6,6 +6,7 @@
 mod file;
 mod scan;
 
+pub use file::{Contents, read as read_file};
 pub use scan::Scanner;
 
 use super::{Batch, Source, SourceError};

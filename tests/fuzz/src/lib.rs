@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod policies;
+pub mod state;
 
 /// The longest error text that a parser may make of outside bytes: it goes into logs and back over the wire.
 pub const LONGEST_ERROR: usize = 2048;

@@ -38,8 +38,10 @@ impl Stamp {
 
 /// What a file says.
 #[derive(Debug, Default)]
-pub(super) struct Contents {
+pub struct Contents {
+    /// Its objects.
     pub objects: BTreeMap<ObjectKey, Arc<Object>>,
+    /// What is wrong with it.
     pub findings: Vec<Finding>,
 }
 
@@ -50,7 +52,8 @@ impl Contents {
     }
 }
 
-pub(super) fn read(path: &Path) -> Contents {
+/// Reads a file: whatever it holds, the answer is what can be used and what is wrong.
+pub fn read(path: &Path) -> Contents {
     let mut reader = Reading { file: path.display().to_string(), contents: Contents::default() };
     match fs::metadata(path).map(|m| m.len()) {
         Ok(size) if size > LARGEST => reader.error(

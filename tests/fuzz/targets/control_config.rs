@@ -1,0 +1,20 @@
+//! The control plane's configuration file: what is accepted can be run with.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use weft_control::{cli::RunArgs, config::Config};
+
+fuzz_target!(|data: &[u8]| {
+    let args = RunArgs { config: Some(weft_fuzz::file::holding(data)), ..RunArgs::default() };
+    match Config::load(&args) {
+        Ok(config) => {
+            let lives = &config.lifetimes;
+            for life in [lives.leaf, lives.leaf_max, lives.root, lives.intermediate] {
+                assert!(!life.is_zero(), "a certificate that never lives");
+                assert!(std::time::SystemTime::now().checked_add(life).is_some(), "one that never ends");
+            }
+            assert!(config.names.is_sorted());
+        }
+        Err(error) => weft_fuzz::check_error(&error),
+    }
+});
