@@ -38,6 +38,15 @@ impl Identity {
     }
 }
 
+/// The longest name of a trust domain, in bytes (SPIFFE ID, section 2.1).
+const LONGEST_TRUST_DOMAIN: usize = 255;
+
+/// Whether `s` can be the name of a trust domain: lower-case letters, digits, `.`, `-` and `_` (SPIFFE ID, section 2.1).
+pub fn is_trust_domain(s: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+    s.len() <= LONGEST_TRUST_DOMAIN && is_segment(s) && s.bytes().all(allowed)
+}
+
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "spiffe://{}/ns/{}/sa/{}", self.trust_domain, self.namespace, self.service_account)
@@ -111,6 +120,17 @@ mod tests {
             "spiffe://cluster.local/sa/web/ns/shop",
         ] {
             assert!(s.parse::<Identity>().is_err(), "{s}");
+        }
+    }
+
+    #[test]
+    fn a_trust_domain_is_what_spiffe_says() {
+        for good in ["cluster.local", "td", "a_b-c.7"] {
+            assert!(is_trust_domain(good), "{good}");
+        }
+        let long = "a".repeat(256);
+        for bad in ["", ".", "..", "Cluster.local", "a b", "a/b", "a:1", "a%2e", "wéb", &long] {
+            assert!(!is_trust_domain(bad), "{bad}");
         }
     }
 }

@@ -83,9 +83,15 @@ pub(super) fn parse_port(s: &str) -> Option<u16> {
 }
 
 fn is_host(s: &str) -> bool {
-    // Labels that are all numbers would read as a mistyped IPv4 address.
-    let numeric = s.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    s.len() <= LONGEST_HOST && !numeric && s.split('.').all(is_label)
+    s.len() <= LONGEST_HOST && s.split('.').all(is_label) && !ends_in_a_number(s)
+}
+
+/// Whether a resolver may read `host` as an IPv4 address, some of which take `127.1` and `0x7f.1` for one: the rule by
+/// which the WHATWG URL standard keeps names and addresses apart, where anything after `0x` counts as a number.
+fn ends_in_a_number(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let hex = last.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("0x"));
+    hex || last.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn is_label(s: &str) -> bool {
@@ -99,7 +105,14 @@ mod tests {
 
     #[test]
     fn round_trips() {
-        for s in ["10.0.0.1:80", "[fd00::1]:65535", "web.shop.svc.cluster.local:8080", "_srv.a:1"] {
+        for s in [
+            "10.0.0.1:80",
+            "[fd00::1]:65535",
+            "web.shop.svc.cluster.local:8080",
+            "_srv.a:1",
+            "10.0x.web:1",
+            "web0x:1",
+        ] {
             assert_eq!(s.parse::<Authority>().unwrap().to_string(), s);
         }
     }
@@ -128,6 +141,10 @@ mod tests {
             ("[fe80::1%eth0]:80", BadHost),
             ("10.0.0:80", BadHost),
             ("300.0.0.1:80", BadHost),
+            ("0x7f.1:80", BadHost),
+            ("127.0.0.0X1:80", BadHost),
+            ("0x7f000001:80", BadHost),
+            ("web.shop.1:80", BadHost),
             ("user@web:80", BadHost),
             ("-web:80", BadHost),
             ("web..shop:80", BadHost),
