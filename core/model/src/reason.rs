@@ -11,6 +11,8 @@ pub enum Reason {
     Ok,
     /// A policy refuses it (DENY matched, or ALLOW policies exist and none matched).
     PolicyDenied,
+    /// A policy was made for the workload that this node never received: what it says is unknown, so all is refused.
+    PolicyUnknown,
     /// Mutual TLS is demanded and the client came without.
     PlaintextRefused,
     /// A policy that came later refuses it: the live connection was closed.
@@ -57,9 +59,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 23] = [
+    pub const ALL: [Reason; 24] = [
         Reason::Ok,
         Reason::PolicyDenied,
+        Reason::PolicyUnknown,
         Reason::PlaintextRefused,
         Reason::PolicyChanged,
         Reason::NoHealthyEndpoint,
@@ -88,6 +91,7 @@ impl Reason {
         match self {
             Reason::Ok => "ok",
             Reason::PolicyDenied => "policy_denied",
+            Reason::PolicyUnknown => "policy_unknown",
             Reason::PlaintextRefused => "plaintext_refused",
             Reason::PolicyChanged => "policy_changed",
             Reason::NoHealthyEndpoint => "no_healthy_endpoint",
@@ -115,7 +119,10 @@ impl Reason {
     /// The value of Istio's `response_flags` metric label; dashboards know these words.
     pub fn response_flags(self) -> &'static str {
         match self {
-            Reason::PolicyDenied | Reason::PlaintextRefused | Reason::PolicyChanged => "DENY",
+            Reason::PolicyDenied
+            | Reason::PolicyUnknown
+            | Reason::PlaintextRefused
+            | Reason::PolicyChanged => "DENY",
             Reason::TlsFailure | Reason::NoCertificate => "TLS_FAILURE",
             Reason::ConnectFailed
             | Reason::ConnectTimeout

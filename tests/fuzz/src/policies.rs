@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use weft_model::{
-    Identity, Policy, Snapshot, Workload,
+    Identity, Policy, PolicyKey, Reason, Snapshot, Workload,
     decide::inbound,
     policy::{Action, Connection, Match, PolicyScope, StringMatch},
 };
@@ -38,6 +38,12 @@ pub fn check_verdicts(snapshot: &Snapshot, workload: &Workload, policies: &[Poli
 
 fn check(snapshot: &Snapshot, workload: &Workload, policies: &[Policy], connection: &Connection<'_>) {
     let verdict = inbound(snapshot, workload, connection);
+    let known = |key: &PolicyKey| snapshot.policy(key).is_some();
+    if let Some(unknown) = verdict.policy.as_ref().filter(|key| !known(key)) {
+        assert_eq!(verdict.refused, Some(Reason::PolicyUnknown));
+        assert!(workload.policies.contains(unknown), "{unknown} is not one that the workload names");
+        return;
+    }
     let in_force = |action| {
         let holds = move |p: &&Policy| p.action == action && !p.dry_run && holds_for(p, workload);
         policies.iter().filter(holds)
@@ -45,7 +51,8 @@ fn check(snapshot: &Snapshot, workload: &Workload, policies: &[Policy], connecti
     let denied = in_force(Action::Deny).any(|p| p.matches(connection));
     let nothing_allows = in_force(Action::Allow).next().is_none();
     let allowed = nothing_allows || in_force(Action::Allow).any(|p| p.matches(connection));
-    assert_eq!(verdict.is_allowed(), !denied && allowed, "{verdict:?} for {connection:?}");
+    let open = workload.policies.iter().all(known);
+    assert_eq!(verdict.is_allowed(), open && !denied && allowed, "{verdict:?} for {connection:?}");
     if let Some(key) = &verdict.policy {
         let decided = policies.iter().find(|p| p.key == *key).expect("a policy that exists");
         assert!(decided.matches(connection) && !decided.dry_run, "{key} did not decide {connection:?}");

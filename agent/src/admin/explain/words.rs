@@ -129,6 +129,10 @@ fn decision(snapshot: &Snapshot, e: &Explanation, v: &Verdict) -> Vec<String> {
             format!("{} policy {} matches: refused ({reason})", action(p.action), p.key)
         }
         (Some(p), None) => format!("{} policy {} matches: allowed", action(p.action), p.key),
+        (None, Some(reason @ Reason::PolicyUnknown)) => {
+            let unknown = v.policy.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!("policy {unknown} was made for the destination and never received: refused ({reason})")
+        }
         (None, Some(reason)) => format!("no ALLOW policy matches: refused ({reason})"),
         (None, None) if held.deny > 0 => {
             "no DENY policy matches, and there is no ALLOW policy: allowed".to_owned()

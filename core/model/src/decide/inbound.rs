@@ -28,8 +28,11 @@ pub fn inbound(snapshot: &Snapshot, workload: &Workload, c: &Connection<'_>) -> 
     let key = |p: &std::sync::Arc<crate::Policy>| p.key.clone();
     let dry_run = sets().find_map(|s| s.dry_run.first_match(c)).map(key);
     if let Some(policy) = sets().find_map(|s| s.deny.first_match(c)) {
-        let plaintext = c.identity.is_none() && policy.demands_mutual_tls();
-        let reason = if plaintext { Reason::PlaintextRefused } else { Reason::PolicyDenied };
+        let reason = match c.identity {
+            _ if snapshot.policy(&policy.key).is_none() => Reason::PolicyUnknown,
+            None if policy.demands_mutual_tls() => Reason::PlaintextRefused,
+            _ => Reason::PolicyDenied,
+        };
         return Verdict { refused: Some(reason), policy: Some(key(policy)), dry_run };
     }
     if sets().all(|s| s.allow.is_empty()) {

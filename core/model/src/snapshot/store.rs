@@ -3,7 +3,7 @@
 use super::{Endpoint, Endpoints, PolicySet, ServiceEntry, Snapshot};
 use crate::{
     Delta, Name, Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid,
-    policy::{Action, PolicyIndex, PolicyScope},
+    policy::{Action, PolicyIndex, PolicyScope, Rule},
     service::Scope,
     workload::{Health, Locality},
 };
@@ -62,6 +62,8 @@ struct Writer {
     behind: FxHashMap<ServiceKey, BTreeSet<WorkloadUid>>,
     /// The policies of a namespace that hold for all of it (the key "" stands for the global ones).
     scoped: FxHashMap<(PolicyScope, Name), BTreeSet<PolicyKey>>,
+    /// Policies that were taken away while workloads still name them.
+    retired: FxHashSet<PolicyKey>,
     /// How many workloads share a list of selected policies.
     selections: FxHashMap<Arc<[PolicyKey]>, usize>,
     names: FxHashSet<Name>,
@@ -141,7 +143,7 @@ impl Step<'_> {
             let count = self.writer.selections.entry(selection.clone()).or_default();
             *count += 1;
             if *count == 1 {
-                let set = set_of(self.next, workload.policies.iter());
+                let set = self.set_of_selection(&selection);
                 self.next.selected.insert(selection, Arc::new(set));
             }
         }
@@ -217,6 +219,7 @@ impl Step<'_> {
             return;
         }
         self.drop_policy(&policy.key.clone());
+        self.writer.retired.remove(&policy.key);
         if let Some(slot) = scope_slot(&policy) {
             self.writer.scoped.entry(slot).or_default().insert(policy.key.clone());
         }
@@ -233,6 +236,7 @@ impl Step<'_> {
             // An emptied scope must be rebuilt as well, and the policy itself no longer tells which it was.
             self.rebuild_scope(&slot);
         }
+        self.writer.retired.insert(key.clone());
         self.changed.policies.insert(key.clone());
     }
 
@@ -288,9 +292,31 @@ impl Step<'_> {
             .cloned()
             .collect();
         for selection in touched {
-            let set = set_of(self.next, selection.iter());
+            let set = self.set_of_selection(&selection);
             self.next.selected.insert(selection, Arc::new(set));
         }
+        let selections = &self.writer.selections;
+        self.writer.retired.retain(|gone| selections.keys().any(|keys| keys.contains(gone)));
+    }
+
+    /// The set of policies that workloads select. One that was never received refuses everything: it may be a DENY, or
+    /// the ALLOW that closes the workload to the rest. One that was taken away is no more.
+    fn set_of_selection(&self, selection: &[PolicyKey]) -> PolicySet {
+        let known =
+            |key: &&PolicyKey| self.next.policies.get(key).is_some() || self.writer.retired.contains(key);
+        let mut set = set_of(self.next, selection.iter());
+        if let Some(key) = selection.iter().find(|key| !known(key)) {
+            let everything = Policy {
+                key: key.clone(),
+                scope: PolicyScope::Selector,
+                action: Action::Deny,
+                dry_run: false,
+                rules: vec![Rule::default()],
+            };
+            let deny = set.deny.policies().iter().cloned().chain([Arc::new(everything)]);
+            set.deny = PolicyIndex::new(deny.collect());
+        }
+        set
     }
 }
 

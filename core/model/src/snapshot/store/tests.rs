@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
-    NetworkAddress,
+    NetworkAddress, Reason, decide,
+    policy::Connection,
     service::{LoadBalancing, LocalityMode},
     workload::PortMapping,
 };
@@ -177,23 +178,34 @@ fn a_policy_that_changes_scope_leaves_the_old_one() {
 }
 
 #[test]
-fn a_selected_policy_may_come_after_the_workload_that_names_it() {
+fn a_workload_is_closed_until_each_policy_that_it_names_is_known() {
     let key = PolicyKey { namespace: "shop".into(), name: "p".into() };
+    let policy = |action| Policy {
+        key: key.clone(),
+        scope: PolicyScope::Selector,
+        action,
+        dry_run: false,
+        rules: vec![Rule::default()],
+    };
     let store = SnapshotStore::default();
     let mut w = workload("a", "10.0.0.1");
     w.policies = vec![key.clone()];
-    store.apply(vec![put(w.clone())]);
-    let holds = |store: &SnapshotStore| store.load().policy_sets(&w)[2].is_some_and(|s| !s.deny.is_empty());
-    assert!(!holds(&store));
-    let policy = Policy {
-        key: key.clone(),
-        scope: PolicyScope::Selector,
-        action: Action::Deny,
-        dry_run: false,
-        rules: vec![],
+    let connection = Connection {
+        identity: None,
+        source_ip: "10.0.0.9".parse().unwrap(),
+        destination_ip: "10.0.0.1".parse().unwrap(),
+        destination_port: 80,
     };
-    store.apply(vec![Delta::Policy(policy)]);
-    assert!(holds(&store));
-    store.apply(vec![Delta::PolicyGone(key)]);
-    assert!(!holds(&store));
+    let refused = |store: &SnapshotStore| decide::inbound(&store.load(), &w, &connection).refused;
+    store.apply(vec![put(w.clone())]);
+    assert_eq!(refused(&store), Some(Reason::PolicyUnknown));
+    store.apply(vec![Delta::Policy(policy(Action::Allow))]);
+    assert_eq!(refused(&store), None);
+    store.apply(vec![Delta::Policy(policy(Action::Deny))]);
+    assert_eq!(refused(&store), Some(Reason::PolicyDenied));
+    store.apply(vec![Delta::PolicyGone(key.clone())]);
+    assert_eq!(refused(&store), None, "what was taken away holds no more");
+    store.apply(vec![Delta::WorkloadGone(w.uid.clone()), Delta::PolicyGone(key.clone())]);
+    store.apply(vec![Delta::Policy(policy(Action::Allow)), Delta::PolicyGone(key), put(w.clone())]);
+    assert_eq!(refused(&store), None);
 }
