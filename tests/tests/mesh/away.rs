@@ -24,9 +24,16 @@ fn serves_as_before(mesh: &Mesh) -> Result<()> {
     Ok(())
 }
 
-/// Kills control, once everything has been issued that a call needs.
+/// Kills control, once every certificate that a call needs has been issued, and the state is kept on every node's disk.
 fn lose_control(mesh: &mut Mesh) -> Result<()> {
     serves_as_before(mesh)?;
+    for node in mesh.agents.keys() {
+        let kept = mesh.cluster.run.directory().join(node).join("cache/state");
+        eventually(SOON, || {
+            ensure!(kept.exists(), "there is no {}", kept.display());
+            Ok(())
+        })?;
+    }
     mesh.control.process().kill()
 }
 
