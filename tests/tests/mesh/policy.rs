@@ -185,8 +185,11 @@ fn a_change_cuts_the_live_connections_that_it_forbids_and_no_others() -> Result<
         }
     }
     for agent in mesh.agents.values() {
-        let left = agent.list(&["connections"])?;
-        ensure!(left.is_empty(), "still listed: {}", json!(left));
+        eventually(SOON, || {
+            let left = agent.list(&["connections"])?;
+            ensure!(left.is_empty(), "still listed: {}", json!(left));
+            Ok(())
+        })?;
     }
     Ok(())
 }
