@@ -92,8 +92,11 @@ pub async fn run(config: Config, log: LogHandle, keeper: Arc<KeeperClient>) -> R
         }
     }
     base.keeper.bye();
-    // Whoever follows answers from here on.
+    // Whoever follows answers from here on, reads the kernel's events, and writes its maps.
     drop(endpoints);
+    if let Some(kernel) = &kernel {
+        lock(kernel).retire();
+    }
     discovery.abort();
     if let Drained::Forced(left) = signal.drain(base.config.drain).await {
         tracing::warn!(connections = left, "the drain's time is over; what is left is cut");
@@ -142,8 +145,11 @@ impl Mode {
 /// Sets up what is captured: the kernel's maps, the lanes, and what enrols pods.
 fn capture(base: &Base, drain: &Watcher) -> Result<Follower, AppError> {
     let config = &base.config;
-    let mut kernel =
-        Kernel::load(&KernelConfig { pin_dir: config.pin_dir.clone(), cgroup: config.cgroup.clone() })?;
+    let mut kernel = Kernel::load(&KernelConfig {
+        pin_dir: config.pin_dir.clone(),
+        cgroup: config.cgroup.clone(),
+        max_addresses: None,
+    })?;
     kernel.register_agent(std::process::id())?;
     let arrivals = (0..config.lanes.get()).map(|_| kernel.arrivals().map(Some));
     let lanes = Lanes::start(arrivals.collect::<Result<_, _>>()?, &base.shared, drain);

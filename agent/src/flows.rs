@@ -12,7 +12,7 @@ mod facts;
 
 pub use crate::pods::roster::LocalPods;
 
-use crate::kernel::{Event, EventKind, Events, Flow, Flows, Verdict};
+use crate::kernel::{self, Event, EventKind, Events, Flow, Flows, Verdict};
 use facts::{Seen, told};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{
@@ -55,6 +55,9 @@ impl KernelFlows {
 
     /// Follows the kernel until the future is dropped.
     pub async fn run(mut self, mut events: Events, flows: Flows) -> std::io::Result<()> {
+        // What a predecessor still records must not be recorded twice.
+        events.begin().await?;
+        self.began = kernel::now();
         let mut batch = Vec::new();
         // Not at once: openings that wait in the ring are to be counted before their connections are found in the table.
         let mut refresh = tokio::time::interval_at(tokio::time::Instant::now() + REFRESH, REFRESH);

@@ -13,6 +13,8 @@ mod error;
 mod events;
 mod flows;
 mod load;
+#[cfg(feature = "kernel-log")]
+mod log;
 mod maps;
 mod pins;
 mod pods;
@@ -20,6 +22,7 @@ pub mod probe;
 pub mod reconcile;
 mod stats;
 mod sys;
+mod turn;
 
 pub use arrivals::{Arrival, ArrivalKind, Arrivals};
 pub use cgroup::find_cgroup;

@@ -1,6 +1,6 @@
 //! Which way a connection goes that reaches an enrolled pod.
 
-use weft_ebpf_abi::{HBONE_PORT, arrival, listener};
+use weft_ebpf_abi::{HBONE_PORT, arrival, listener, plain};
 
 /// What happens to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,23 +12,56 @@ pub enum Admission {
 }
 
 /// Decides for a connection to `port`. `recorded` is the kind of the record that its client's socket left on this node
-/// (see [`arrival`]); 0 for none, which is what every connection from elsewhere has.
+/// (see [`arrival`]); 0 for none, which is what every connection from elsewhere has. `open` tells whether the port takes
+/// whoever comes (see [`is_open`]); it is asked only where it matters.
 ///
 /// Only the record counts, never an address: any host can send packets from any address.
 #[inline(always)]
-pub fn admit(recorded: u32, to_loopback: bool, port: u16) -> Admission {
+pub fn admit(recorded: u32, to_loopback: bool, port: u16, open: impl FnOnce() -> bool) -> Admission {
     match recorded {
         arrival::CAPTURED => Admission::Agent(listener::OUTBOUND),
         arrival::DIRECT | arrival::OWN | arrival::NODE | arrival::DELIVERY => Admission::Application,
         _ if to_loopback => Admission::Application,
         _ if port == HBONE_PORT => Admission::Agent(listener::HBONE),
+        _ if open() => Admission::Application,
         _ => Admission::Agent(listener::INBOUND),
     }
+}
+
+/// Whether the policies let anybody reach `port` in plaintext, by the table `PLAIN`: an answer for the port stands before
+/// the one for all others (port 0). Without any the agent decides.
+#[inline(always)]
+pub fn is_open(port: u16, answer: impl Fn(u32) -> Option<u32>) -> bool {
+    answer(u32::from(port)).or_else(|| answer(0)) == Some(plain::ALLOW)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn admit(recorded: u32, to_loopback: bool, port: u16) -> Admission {
+        super::admit(recorded, to_loopback, port, || false)
+    }
+
+    #[test]
+    fn an_open_port_needs_no_agent_but_hbone_and_captured_connections_do() {
+        assert_eq!(super::admit(0, false, 8080, || true), Admission::Application);
+        assert_eq!(super::admit(0, false, HBONE_PORT, || true), Admission::Agent(listener::HBONE));
+        let captured = super::admit(arrival::CAPTURED, false, 8080, || true);
+        assert_eq!(captured, Admission::Agent(listener::OUTBOUND));
+    }
+
+    #[test]
+    fn a_port_s_own_answer_stands_before_the_one_for_all() {
+        let table = |entries: &'static [(u32, u32)]| {
+            move |port| entries.iter().find(|(p, _)| *p == port).map(|(_, answer)| *answer)
+        };
+        assert!(is_open(80, table(&[(0, plain::ALLOW)])));
+        assert!(!is_open(80, table(&[(0, plain::ALLOW), (80, plain::AGENT)])));
+        assert!(is_open(80, table(&[(80, plain::ALLOW)])));
+        assert!(!is_open(81, table(&[(80, plain::ALLOW)])));
+        assert!(!is_open(80, table(&[])));
+    }
 
     #[test]
     fn only_recorded_and_loopback_connections_reach_the_application() {

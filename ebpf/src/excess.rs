@@ -12,7 +12,8 @@ mod tcp {
     pub const CLOSING: u32 = 11;
 }
 
-/// The connection was established: our SYN is acknowledged.
+/// The connection that we asked for was established: our SYN is acknowledged. (The kernel does not count the SYN of one that
+/// was accepted.)
 #[inline(always)]
 pub fn established(excess: &mut Excess) {
     excess.sent = 1;
@@ -27,12 +28,12 @@ pub fn moved(excess: &mut Excess, from: u32, to: u32, received: u64) {
     match (from, to) {
         (_, tcp::CLOSE_WAIT | tcp::CLOSING) => excess.received = 1,
         (tcp::FIN_WAIT1, tcp::FIN_WAIT2) => {
-            excess.sent = 2;
+            excess.sent += 1;
             excess.received_by_fin = received;
         }
         // The kernel closes an orphaned socket right here without the peer's FIN; nothing was received since then.
         (tcp::FIN_WAIT2, tcp::CLOSE) if received > excess.received_by_fin => excess.received = 1,
-        (tcp::LAST_ACK | tcp::CLOSING, tcp::CLOSE) => excess.sent = 2,
+        (tcp::LAST_ACK | tcp::CLOSING, tcp::CLOSE) => excess.sent += 1,
         _ => {}
     }
 }

@@ -7,7 +7,7 @@ mod capture;
 mod excess;
 mod route;
 
-pub use admit::{Admission, admit};
+pub use admit::{Admission, admit, is_open};
 pub use capture::capture_port;
 pub use excess::{established, moved};
 pub use route::{Route, Source, World, route};

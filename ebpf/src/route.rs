@@ -15,6 +15,9 @@ pub trait World {
     fn backend(&self, key: &BackendKey) -> Option<Backend>;
     /// `PAIRS`.
     fn pair(&self, key: &PairKey) -> Option<u32>;
+    /// Whether there may be destinations of the mesh that [`World::destination`] does not know (see
+    /// [`weft_ebpf_abi::config::INCOMPLETE`]).
+    fn is_incomplete(&self) -> bool;
     /// A random number.
     fn random(&self) -> u32;
 }
@@ -56,7 +59,9 @@ pub fn route<W: World>(world: &W, source: Source, to: Endpoint) -> Route {
         return Route::new(verdict::PASS);
     }
     let Some(known) = world.destination(&to.addr) else {
-        return Route::new(verdict::PASS);
+        // What is not known for certain to be outside must not leave in plaintext.
+        let outside = if world.is_incomplete() { verdict::AGENT } else { verdict::PASS };
+        return Route::new(outside);
     };
     if known.kind == destination::SERVICE {
         return to_service(world, source, to);

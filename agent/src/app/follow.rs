@@ -10,13 +10,20 @@ use crate::{
     pods::{Enroller, PodSpec},
     vault,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::{Notify, mpsc, watch};
 use weft_io::{discovery::StatusHandle, lifecycle::ready};
 use weft_model::Snapshot;
 
 /// Namespaces vanish without notice; this is how soon it is seen. Failed enrolments are tried again as often.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a client may take over a handshake that the kernel let it begin under earlier policies: what the kernel waits for
+/// its last step by default (`net.ipv4.tcp_synack_retries`), rounded up.
+const HANDSHAKE: Duration = Duration::from_secs(64);
 
 /// Follows what changes.
 pub struct Follower {
@@ -46,18 +53,21 @@ impl Follower {
     pub async fn run(&mut self) -> Result<(), AppError> {
         // The sender lives as long as the process.
         let _ = self.listed.wait_for(Option::is_some).await;
-        let (mut revoked_at, mut again) = (self.shared.store.load().version, false);
+        let mut revoked_at = self.shared.store.load().version;
+        let mut settled_at = Instant::now();
         loop {
             let snapshot = self.shared.store.load();
             let listed = self.listed.borrow_and_update().clone().unwrap_or_default();
             self.enroller.sync(&listed, &snapshot).await;
-            // New connections are judged by the new policies from here on; now for those that were there before, and a
-            // turn later once more, for those that were being judged by the old ones meanwhile.
-            let is_new = snapshot.version != revoked_at;
-            if is_new || again {
+            // New connections are judged by the new policies from here on; now for those that were there before, and for a
+            // while once more each turn, for those that were being judged by the old ones meanwhile.
+            if snapshot.version != revoked_at {
+                revoked_at = snapshot.version;
+                settled_at = Instant::now() + HANDSHAKE;
+            }
+            if Instant::now() <= settled_at {
                 self.revoke(&snapshot);
             }
-            (revoked_at, again) = (snapshot.version, is_new);
             self.become_ready()?;
             tokio::select! {
                 () = self.changed.notified() => {}

@@ -9,8 +9,8 @@ use crate::{
 use std::sync::Mutex;
 use tokio::task::JoinSet;
 
-/// Starts watching; it ends when `tasks` is dropped. Only one process of a node may read the kernel's events, so that is
-/// to happen before another one takes over.
+/// Starts watching; it ends when `tasks` is dropped. One process of a node at a time reads the kernel's events, so another
+/// one that takes over begins then.
 pub fn start(
     tasks: &mut JoinSet<()>,
     admin: &Admin,
@@ -20,6 +20,8 @@ pub fn start(
     gauges(&admin.telemetry.metrics, admin.agent.clone());
     tasks.spawn(expire_series(admin.telemetry.clone(), admin.snapshots.clone()));
     let Some(kernel) = kernel else { return Ok(()) };
+    #[cfg(feature = "kernel-log")]
+    tasks.spawn(lock(kernel).log()?);
     let (events, live) = {
         let kernel = lock(kernel);
         (kernel.events()?, kernel.flows()?)

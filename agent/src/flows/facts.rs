@@ -1,6 +1,9 @@
 //! What is known of a connection that only the kernel saw.
 
-use crate::kernel::{Flow, Verdict};
+use crate::{
+    inbound,
+    kernel::{Flow, Verdict},
+};
 use std::{net::SocketAddr, sync::Arc};
 use weft_io::telemetry::{Direction, Facts, Path};
 use weft_model::{NetworkAddress, PolicyKey, Snapshot, Workload, decide, policy::Connection};
@@ -15,6 +18,9 @@ pub struct Seen {
 
 /// The facts of `flow` from each side that is told: both, or only the client's where the server is not on this node.
 pub fn told(snapshot: &Snapshot, flow: &Flow, seen: Seen) -> Vec<Facts> {
+    if flow.verdict == Verdict::Plain {
+        return from_outside(snapshot, flow, seen).into_iter().collect();
+    }
     let Some(source) = &seen.source else { return Vec::new() };
     let local = matches!(flow.verdict, Verdict::Direct | Verdict::Deny);
     // A pod that talks to itself over the loopback is nobody's business.
@@ -38,6 +44,16 @@ pub fn told(snapshot: &Snapshot, flow: &Flow, seen: Seen) -> Vec<Facts> {
         true => vec![facts.clone(), Facts { direction: Direction::Inbound, ..facts }],
         false => vec![facts],
     }
+}
+
+/// The facts of a connection that came without a tunnel, as of one that the agent carries.
+fn from_outside(snapshot: &Snapshot, flow: &Flow, seen: Seen) -> Option<Facts> {
+    let (client, destination) = (flow.client?, seen.destination?);
+    let mut facts = inbound::facts(snapshot, &destination, client, flow.original);
+    let verdict = inbound::authorize(snapshot, &destination, None, client.ip(), flow.original);
+    // Policies that have changed since may refuse it now; those that let it in said nothing.
+    facts.policy = if verdict.is_allowed() { verdict.policy } else { None };
+    Some(facts)
 }
 
 /// The client's address. A connection that was refused before it had a port has that of its pod.

@@ -244,3 +244,27 @@ fn connections_that_vanish_end() {
     world.flows.refresh(&[]);
     assert_eq!(world.live(), 0);
 }
+
+#[test]
+fn a_plaintext_connection_from_outside_is_told_from_the_server_s_side_alone() {
+    let mut world = World::new();
+    let outside = Flow {
+        socket: 78,
+        source: 0,
+        client: Some("192.0.2.7:5000".parse().unwrap()),
+        original: "10.0.0.2:5432".parse().unwrap(),
+        backend: None,
+        verdict: Verdict::Plain,
+        ..direct()
+    };
+    world.take(EventKind::Open, outside);
+    let live = world.telemetry.connections.snapshot();
+    let [connection] = &live[..] else { panic!("{} connections", live.len()) };
+    let facts = connection.facts();
+    assert_eq!((facts.direction, facts.path), (Direction::Inbound, Path::Passthrough));
+    assert_eq!((facts.source_addr, facts.destination_addr), (outside.client.unwrap(), outside.original));
+    assert!(facts.source.is_none() && facts.source_identity.is_none() && facts.policy.is_none());
+    assert_eq!(&*facts.destination.as_ref().unwrap().name, "db");
+    world.take(EventKind::Close, outside);
+    assert_eq!(world.live(), 0);
+}

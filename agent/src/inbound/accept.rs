@@ -198,7 +198,7 @@ fn originator(
 }
 
 /// What is known of any connection to `workload`.
-fn facts(snapshot: &Snapshot, workload: &Arc<Workload>, client: SocketAddr, local: SocketAddr) -> Facts {
+pub fn facts(snapshot: &Snapshot, workload: &Arc<Workload>, client: SocketAddr, local: SocketAddr) -> Facts {
     let mut facts = Facts::new(Direction::Inbound, client, local);
     let address = NetworkAddress::new(workload.network.clone(), client.ip());
     facts.source = snapshot.workload_at(&address).cloned();

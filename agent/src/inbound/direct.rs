@@ -1,4 +1,5 @@
-//! Connections that the kernel joined between two pods of this node, and that the policies no longer allow.
+//! Connections that the kernel joined, between two pods of this node or from outside to one, and that the policies no longer
+//! allow.
 
 use super::authorize::authorize;
 use crate::{
@@ -20,9 +21,10 @@ pub fn cut_refused(snapshot: &Snapshot, flows: &[Flow], pods: &FxHashMap<u64, Ar
 
 /// A connection to be cut.
 struct Refused<'a> {
-    from: &'a Pod,
+    /// The client's pod; none for one from outside.
+    from: Option<&'a Pod>,
     to: &'a Pod,
-    /// The cookie of the client's socket.
+    /// The cookie of the socket that told of it: the client's, or where that is not here the server's.
     socket: u64,
     client: SocketAddr,
     server: SocketAddr,
@@ -30,13 +32,18 @@ struct Refused<'a> {
 
 /// `None` for a connection that is not direct, or still allowed.
 fn refused<'a>(snapshot: &Snapshot, flow: &Flow, pods: &'a FxHashMap<u64, Arc<Pod>>) -> Option<Refused<'a>> {
-    if flow.verdict != Verdict::Direct || !flow.established {
-        return None;
-    }
-    let (from, to, client) = (pods.get(&flow.source)?, pods.get(&flow.destination?)?, flow.client?);
+    let from = match flow.verdict {
+        Verdict::Direct => Some(&**pods.get(&flow.source)?),
+        Verdict::Plain => None,
+        _ => return None,
+    };
+    let (to, client) = (pods.get(&flow.destination?).filter(|_| flow.established)?, flow.client?);
     let server = flow.backend.unwrap_or(flow.original);
-    let identity = from.workload(snapshot)?.identity();
-    let verdict = authorize(snapshot, to.workload(snapshot)?, Some(&identity), client.ip(), server);
+    let identity = match from {
+        Some(pod) => Some(pod.workload(snapshot)?.identity()),
+        None => None,
+    };
+    let verdict = authorize(snapshot, to.workload(snapshot)?, identity.as_ref(), client.ip(), server);
     (!verdict.is_allowed()).then_some(Refused { from, to, socket: flow.socket, client, server })
 }
 
@@ -44,12 +51,13 @@ fn refused<'a>(snapshot: &Snapshot, flow: &Flow, pods: &'a FxHashMap<u64, Arc<Po
 /// the client's, where the server's is gone or not yet there.
 fn cut(refused: Refused<'_>) -> bool {
     let Refused { from, to, socket, client, server } = refused;
-    let done = match destroy(&to.netns, server, client, ANY) {
-        Ok(false) => destroy(&from.netns, client, server, socket),
-        done => done,
+    let at_server = if from.is_some() { ANY } else { socket };
+    let done = match (destroy(&to.netns, server, client, at_server), from) {
+        (Ok(false), Some(from)) => destroy(&from.netns, client, server, socket),
+        (done, _) => done,
     };
     done.unwrap_or_else(|error| {
-        tracing::error!(from = %from.spec, to = %to.spec, %client, %server, %error,
+        tracing::error!(to = %to.spec, %client, %server, %error,
             "a connection that the policies no longer allow cannot be cut");
         false
     })

@@ -144,10 +144,10 @@ fn flow(message: &[u8]) -> Option<Flow> {
         bytes_sent: u64_at(info, 120)?.saturating_sub(u64::from(excess.sent)),
         bytes_received: u64_at(info, 128)?.saturating_sub(u64::from(excess.received)),
     };
-    Flow::live(cookie, client(message)?, &state, figures)
+    Flow::live(cookie, local(message)?, &state, figures)
 }
 
-fn client(message: &[u8]) -> Option<SocketAddr> {
+fn local(message: &[u8]) -> Option<SocketAddr> {
     let port = u16::from_be_bytes(message.get(4..6)?.try_into().ok()?);
     let ip: IpAddr = if i32::from(message[0]) == libc::AF_INET {
         Ipv4Addr::from(<[u8; 4]>::try_from(message.get(8..12)?).ok()?).into()

@@ -46,6 +46,10 @@ pub enum KernelError {
         /// What the system said.
         source: io::Error,
     },
+    /// The programs' log lines.
+    #[cfg(feature = "kernel-log")]
+    #[error("the log lines of the kernel programs cannot be read: {0}")]
+    Log(aya_log::Error),
     /// An enrolled pod has more listeners of a role than the kernel's map has room for.
     #[error("a pod may have {} listeners of a role, not {given}", weft_ebpf_abi::LISTENER_SLOTS)]
     TooManyListeners {

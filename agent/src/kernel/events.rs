@@ -1,10 +1,13 @@
 //! What happens to connections, as it happens.
 #![allow(unsafe_code)]
 
-use super::{Flow, Kernel, KernelError, maps};
+use super::{Flow, Kernel, KernelError, maps, pins::Pins, turn::Turn};
 use aya::maps::{MapData, RingBuf};
 use std::{io, time::Duration};
-use tokio::{io::unix::AsyncFd, time::timeout};
+use tokio::{
+    io::unix::AsyncFd,
+    time::{sleep, timeout},
+};
 use weft_ebpf_abi::{self as abi, event};
 
 /// The kernel wakes the reader when much is waiting; otherwise it looks for itself, this often.
@@ -45,43 +48,66 @@ impl Event {
     }
 }
 
-/// The reader of the ring buffer. One is enough: two would take each other's events.
+/// The reader of the ring buffer. There is one at a time: two would take each other's events. A second one, such as that of
+/// an agent that takes over, begins where the first one ends.
 pub struct Events {
-    ring: AsyncFd<RingBuf<MapData>>,
+    pins: Pins,
+    turn: Turn,
+    /// Opened when it is this reader's turn: it goes on from where the one before has got to by then.
+    ring: Option<AsyncFd<RingBuf<MapData>>>,
 }
 
 impl Kernel {
-    /// The reader of events. Must be called within a tokio runtime.
+    /// The reader of events.
     pub fn events(&self) -> Result<Events, KernelError> {
-        // SAFETY: the ring owns its descriptor, which stays open and the same until the ring is dropped.
-        let ring = unsafe { AsyncFd::register(maps::ring(&self.pins)?) };
-        Ok(Events { ring: ring.map_err(|e| KernelError::call("epoll_ctl")(e.into()))? })
+        Ok(Events { pins: self.pins.clone(), turn: Turn::of(&self.pins.maps())?, ring: None })
     }
 }
 
 impl Events {
-    /// Waits until something happens and appends it to `into`, up to a batch. Dropping the future loses nothing.
+    /// Waits until it is this reader's turn: until the one before is gone. Must be called within a tokio runtime.
+    pub async fn begin(&mut self) -> io::Result<()> {
+        self.ring().await.map(drop)
+    }
+
+    /// Waits until something happens and appends it to `into`, up to a batch. Dropping the future loses nothing. Must be called
+    /// within a tokio runtime.
     pub async fn next(&mut self, into: &mut Vec<Event>) -> io::Result<()> {
+        let ring = self.ring().await?;
         loop {
-            if self.drain(into) > 0 {
+            if take(ring.get_mut(), into) > 0 {
                 return Ok(());
             }
-            if let Ok(ready) = timeout(POLL, self.ring.readable_mut()).await {
+            if let Ok(ready) = timeout(POLL, ring.readable_mut()).await {
                 ready?.clear_ready();
             }
         }
     }
 
-    /// Takes what is there, without waiting; answers how many events that were.
-    pub fn drain(&mut self, into: &mut Vec<Event>) -> usize {
-        let before = into.len();
-        let ring = self.ring.get_mut();
-        for _ in 0..BATCH {
-            let Some(item) = ring.next() else { break };
-            into.extend(parse(&item));
+    async fn ring(&mut self) -> io::Result<&mut AsyncFd<RingBuf<MapData>>> {
+        while !self.turn.take() {
+            sleep(POLL).await;
         }
-        into.len() - before
+        let ring = match self.ring.take() {
+            Some(ring) => ring,
+            None => {
+                let ring = maps::ring(&self.pins).map_err(io::Error::other)?;
+                // SAFETY: the ring owns its descriptor, which stays open and the same until the ring is dropped.
+                unsafe { AsyncFd::register(ring) }?
+            }
+        };
+        Ok(self.ring.insert(ring))
     }
+}
+
+/// Takes what is there, without waiting; answers how many events that were.
+fn take(ring: &mut RingBuf<MapData>, into: &mut Vec<Event>) -> usize {
+    let before = into.len();
+    for _ in 0..BATCH {
+        let Some(item) = ring.next() else { break };
+        into.extend(parse(&item));
+    }
+    into.len() - before
 }
 
 /// `None` for an entry that this agent does not know.

@@ -23,6 +23,8 @@ pub enum Verdict {
     Deny,
     /// To the workload itself.
     Own,
+    /// From outside without a tunnel, straight to the application.
+    Plain,
 }
 
 impl Verdict {
@@ -34,6 +36,7 @@ impl Verdict {
             Self::Agent => "agent",
             Self::Deny => "deny",
             Self::Own => "own",
+            Self::Plain => "plain",
         }
     }
 
@@ -44,19 +47,21 @@ impl Verdict {
             verdict::AGENT => Self::Agent,
             verdict::DENY => Self::Deny,
             verdict::OWN => Self::Own,
+            verdict::PLAIN => Self::Plain,
             _ => return None,
         })
     }
 }
 
-/// A connection, measured at its client's socket.
+/// A connection, measured at its client's socket; at its server's, and told the client's way round, when it came from outside
+/// ([`Verdict::Plain`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// The socket's cookie: one number for each connection while the machine runs.
     pub socket: u64,
-    /// The cookie of the client's pod.
+    /// The cookie of the client's pod; 0 for one from outside.
     pub source: u64,
-    /// The cookie of the destination's pod where it was reached directly (or refused) on this node.
+    /// The cookie of the destination's pod where it was reached without the agent (or refused) on this node.
     pub destination: Option<u64>,
     /// The client's address; `None` for one that was refused before it had any.
     pub client: Option<SocketAddr>,
@@ -114,28 +119,35 @@ pub(super) struct Figures {
 }
 
 impl Flow {
-    /// A live connection by what its socket carries; `None` for one that is not accounted, or not established.
+    /// A live connection by what its socket, at `local`, carries; `None` for one that is not accounted, or not established.
     pub(super) fn live(
         socket: u64,
-        client: SocketAddr,
+        local: SocketAddr,
         state: &abi::SocketState,
         figures: Figures,
     ) -> Option<Self> {
         let verdict = Verdict::from_abi(state.verdict)?;
         let backend = state.arrival.backend;
+        let own = matches!(verdict, Verdict::Direct | Verdict::Plain);
+        let (mut client, mut original) = (local, state.arrival.original.into());
+        let (mut sent, mut received) = (figures.bytes_sent, figures.bytes_received);
+        if verdict == Verdict::Plain {
+            (client, original) = (original, client);
+            (sent, received) = (received, sent);
+        }
         (state.established != 0).then(|| Self {
             socket,
             source: state.arrival.source,
-            destination: (verdict == Verdict::Direct).then_some(state.destination),
+            destination: own.then_some(state.destination),
             client: Some(client),
-            original: state.arrival.original.into(),
+            original,
             backend: (backend.port != 0).then(|| backend.into()),
             verdict,
             established: true,
             opened: Duration::from_nanos(state.opened_ns),
             updated: now(),
-            bytes_sent: figures.bytes_sent,
-            bytes_received: figures.bytes_received,
+            bytes_sent: sent,
+            bytes_received: received,
             srtt: Duration::from_micros(figures.srtt_us.into()),
             retransmits: figures.retransmits,
         })

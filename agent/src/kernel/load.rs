@@ -9,13 +9,17 @@ use super::{
     pins::{self, Pins},
     reconcile::Reconciler,
     sys,
+    turn::Turn,
 };
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned, maps::SockHash};
+use aya::{
+    Ebpf, EbpfLoader, include_bytes_aligned,
+    maps::{MapData, SkStorage, SockHash},
+};
 use std::{
     hash::Hasher,
     path::{Path, PathBuf},
 };
-use weft_ebpf_abi::{Config, ListenerKey, VERSION, Workload};
+use weft_ebpf_abi::{Config, ListenerKey, VERSION, Workload, config};
 
 /// The kernel programs, as `build.rs` made them.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weft-ebpf.o"));
@@ -27,6 +31,8 @@ pub struct KernelConfig {
     pub pin_dir: PathBuf,
     /// The cgroup v2 below which connections are seen; `None` finds the root of the hierarchy.
     pub cgroup: Option<PathBuf>,
+    /// Room for addresses of the mesh, when the maps are made; `None` for half a million.
+    pub max_addresses: Option<u32>,
 }
 
 /// The kernel's side of the node: the one writer of its maps.
@@ -34,13 +40,17 @@ pub struct Kernel {
     pub(super) pins: Pins,
     cgroup: PathBuf,
     pub(super) loader: Loader,
-    node: u64,
+    config: Config,
     /// The programs that are attached are the ones of this agent's object.
     pub(super) current: bool,
     pub(super) workloads: Table<u64, Workload>,
-    pub(super) listeners: SockHash<aya::maps::MapData, Raw<ListenerKey>>,
+    pub(super) listeners: SockHash<MapData, Raw<ListenerKey>>,
+    /// Marks listeners as the agent's.
+    pub(super) ours: SkStorage<MapData, u32>,
     pub(super) agents: Agents,
     pub(super) reconciler: Reconciler,
+    /// At knowing what the maps hold.
+    turn: Turn,
     pub(super) diags: Diags,
 }
 
@@ -58,7 +68,7 @@ impl Kernel {
         let pins = Pins::prepare(&config.pin_dir)?;
         let known = maps::array::<Config>(&pins, "CONFIG").ok().and_then(|c| c.get(&0, 0).ok());
         let known = known.map(|c| c.0).filter(|c| c.version == VERSION);
-        let mut loader = Loader::new(&pins);
+        let mut loader = Loader::new(&pins, config.max_addresses);
         let complete = NAMES.iter().all(|name| pins.map(name).exists());
         if known.is_none() || !complete {
             for path in pins::list(&pins.maps())? {
@@ -66,19 +76,23 @@ impl Kernel {
             }
             loader.load(0)?;
         }
-        let node = node_cookie()?;
-        let attached = known.filter(|_| complete).map_or(0, |c| c.object);
-        write_config(&pins, Config { version: VERSION, pad: 0, node, object: attached })?;
+        let known = known.filter(|_| complete).unwrap_or_default();
+        let settings = Config { version: VERSION, node: node_cookie()?, ..known };
+        write_config(&pins, settings)?;
+        let mut turn = Turn::of(&pins.links())?;
+        turn.take();
         Ok(Self {
-            current: attached == fingerprint() && attach::is_attached(&pins),
+            turn,
+            current: known.object == fingerprint() && attach::is_attached(&pins),
             workloads: Table::open(&pins, "WORKLOADS")?,
             listeners: maps::listeners(&pins)?,
+            ours: maps::ours(&pins)?,
             agents: Agents::open(&pins)?,
             reconciler: Reconciler::open(&pins)?,
             diags: Diags::default(),
             cgroup,
             loader,
-            node,
+            config: settings,
             pins,
         })
     }
@@ -89,11 +103,36 @@ impl Kernel {
             return Ok(());
         }
         attach::attach(&mut self.loader, &self.pins, &self.cgroup)?;
-        let node = self.node;
-        write_config(&self.pins, Config { version: VERSION, pad: 0, node, object: fingerprint() })?;
+        self.config.object = fingerprint();
+        write_config(&self.pins, self.config)?;
         self.pins.forget_other_versions()?;
         self.current = true;
         Ok(())
+    }
+
+    /// Tells the programs whether `DESTINATIONS` lacks something.
+    pub(super) fn set_incomplete(&mut self, incomplete: bool) -> Result<(), KernelError> {
+        let flags = if incomplete { config::INCOMPLETE } else { 0 };
+        if self.config.flags != flags {
+            self.config.flags = flags;
+            write_config(&self.pins, self.config)?;
+        }
+        Ok(())
+    }
+
+    /// Becomes the one who knows what the maps hold, if another was that and has retired: what it has written since is read
+    /// again, so that the next comparison is with the truth.
+    pub(super) fn take_over(&mut self) -> Result<(), KernelError> {
+        if !self.turn.is_ours() && self.turn.take() {
+            self.reconciler = Reconciler::open(&self.pins)?;
+            write_config(&self.pins, self.config)?;
+        }
+        Ok(())
+    }
+
+    /// This process writes to the maps no more; another may rely on that. To be called after the last reconcile.
+    pub fn retire(&mut self) {
+        self.turn.leave();
     }
 
     /// Makes the process with this id (in the initial PID namespace: what `readlink /proc/self` says on the host's
@@ -118,12 +157,15 @@ pub(super) struct Loader(EbpfLoader<'static>);
 
 impl Loader {
     /// A loader for these pins. Made once: aya parses all the types of the running kernel for it.
-    fn new(pins: &Pins) -> Self {
+    fn new(pins: &Pins, max_addresses: Option<u32>) -> Self {
         let mut loader = EbpfLoader::new();
         // The programs read no kernel structure, so there is nothing to relocate by the kernel's own types.
         loader.btf(None);
-        for name in NAMES {
+        for &name in NAMES {
             loader.map_pin_path(name, pins.map(name));
+        }
+        if let Some(most) = max_addresses {
+            loader.map_max_entries("DESTINATIONS", most);
         }
         Self(loader)
     }

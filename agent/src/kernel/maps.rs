@@ -2,11 +2,11 @@
 #![allow(unsafe_code)]
 
 use super::{KernelError, pins::Pins};
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SockHash};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage, SockHash};
 use weft_ebpf_abi::{ListenerKey, Plain};
 
 /// Every map of the object, under the name it is pinned by.
-pub(super) const NAMES: [&str; 12] = [
+pub(super) const NAMES: &[&str] = &[
     "CONFIG",
     "AGENTS",
     "WORKLOADS",
@@ -14,11 +14,15 @@ pub(super) const NAMES: [&str; 12] = [
     "SERVICES",
     "BACKENDS",
     "PAIRS",
+    "PLAIN",
     "ARRIVALS",
     "LISTENERS",
     "EVENTS",
     "STATS",
     "SOCKETS",
+    "OURS",
+    #[cfg(feature = "kernel-log")]
+    "AYA_LOGS",
 ];
 
 /// A value of the shared layout, as aya wants it.
@@ -86,6 +90,13 @@ pub(super) fn counters(pins: &Pins) -> Result<PerCpuArray<MapData, u64>, KernelE
 /// Opens the pinned listeners.
 pub(super) fn listeners(pins: &Pins) -> Result<SockHash<MapData, Raw<ListenerKey>>, KernelError> {
     let name = "LISTENERS";
+    let map = Map::from_map_data(data(pins, name)?).map_err(KernelError::map(name))?;
+    map.try_into().map_err(KernelError::map(name))
+}
+
+/// Opens the pinned marks of the agent's own listeners.
+pub(super) fn ours(pins: &Pins) -> Result<SkStorage<MapData, u32>, KernelError> {
+    let name = "OURS";
     let map = Map::from_map_data(data(pins, name)?).map_err(KernelError::map(name))?;
     map.try_into().map_err(KernelError::map(name))
 }

@@ -79,6 +79,7 @@ impl Kernel {
     /// Lets a pod go: its connections are its own again. Not an error for one that is not enrolled.
     pub fn leave(&mut self, cookie: u64) -> Result<(), KernelError> {
         self.workloads.delete(cookie)?;
+        self.reconciler.forget(cookie)?;
         self.diags.lock().unwrap_or_else(PoisonError::into_inner).remove(&cookie);
         pins::remove_link(&self.pins.pod(cookie))?;
         for role in [listener::OUTBOUND, listener::INBOUND, listener::HBONE] {
@@ -106,6 +107,8 @@ impl Kernel {
             let key = Raw(ListenerKey { cookie, role, slot });
             match sockets.next() {
                 Some(fd) => {
+                    // First of all: what it accepts from here on is not taken for the application's.
+                    self.ours.insert(&Listener(*fd), 1, 0).map_err(KernelError::map("OURS"))?;
                     self.listeners.insert(key, Listener(*fd), 0).map_err(KernelError::map("LISTENERS"))?;
                 }
                 None => match self.listeners.remove(&key) {

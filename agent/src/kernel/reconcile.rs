@@ -6,13 +6,15 @@
 mod desired;
 mod joins;
 mod pairs;
+mod plain;
 mod plan;
 
 pub use desired::{Desired, LocalPod};
 pub use plan::{Change, Plan};
 
 use super::{Kernel, KernelError, maps::Table, pins::Pins};
-use weft_ebpf_abi::{Addr, Backend, BackendKey, Destination, Endpoint, PairKey, Plain, Service};
+use aya::maps::MapInfo;
+use weft_ebpf_abi::{Addr, Backend, BackendKey, Destination, Endpoint, PairKey, Plain, PlainKey, Service};
 use weft_model::{Name, Snapshot};
 
 /// The maps, and what they hold.
@@ -21,6 +23,9 @@ pub(super) struct Reconciler {
     services: Table<Endpoint, Service>,
     backends: Table<BackendKey, Backend>,
     pairs: Table<PairKey, u32>,
+    plain: Table<PlainKey, u32>,
+    /// Entries that `DESTINATIONS` has room for.
+    room: usize,
     actual: Desired,
 }
 
@@ -28,16 +33,23 @@ impl Kernel {
     /// Brings the maps to what `snapshot` says about a node of `network` with these enrolled pods; answers what was
     /// written. To be called before a pod is enrolled, too: what the maps do not know passes untouched.
     ///
-    /// One entry that cannot be written stops no other; the first error is told, and the next call tries again.
+    /// One entry that cannot be written stops no other; the first error is told, and the next call tries again. While there
+    /// is no room for every address, connections to unknown ones go to the agent, which knows all.
     pub fn reconcile(
         &mut self,
         snapshot: &Snapshot,
         network: &Name,
         pods: &[LocalPod],
     ) -> Result<Plan, KernelError> {
-        let plan = Plan::between(&self.reconciler.actual, &Desired::of(snapshot, network, pods));
-        self.reconciler.apply(&plan)?;
-        Ok(plan)
+        self.take_over()?;
+        let desired = Desired::of(snapshot, network, pods);
+        let plan = Plan::between(&self.reconciler.actual, &desired);
+        if desired.destinations.len() > self.reconciler.room {
+            self.set_incomplete(true)?;
+        }
+        let written = self.reconciler.apply(&plan);
+        self.set_incomplete(!self.reconciler.holds(&plan))?;
+        written.map(|()| plan)
     }
 }
 
@@ -49,6 +61,8 @@ impl Reconciler {
             services: Table::open(pins, "SERVICES")?,
             backends: Table::open(pins, "BACKENDS")?,
             pairs: Table::open(pins, "PAIRS")?,
+            plain: Table::open(pins, "PLAIN")?,
+            room: room(pins)?,
             actual: Desired::default(),
         };
         r.actual = Desired {
@@ -56,6 +70,7 @@ impl Reconciler {
             services: r.services.entries().collect(),
             backends: r.backends.entries().collect(),
             pairs: r.pairs.entries().collect(),
+            plain: r.plain.entries().collect(),
         };
         Ok(r)
     }
@@ -67,17 +82,28 @@ impl Reconciler {
             "SERVICES" => Some(self.actual.services.len()),
             "BACKENDS" => Some(self.actual.backends.len()),
             "PAIRS" => Some(self.actual.pairs.len()),
+            "PLAIN" => Some(self.actual.plain.len()),
             _ => None,
         }
     }
 
+    /// Forgets who may reach a pod in plaintext: should it come back, that is the agent's to say until it is known again.
+    pub(super) fn forget(&mut self, cookie: u64) -> Result<(), KernelError> {
+        let (table, mirror) = (&mut self.plain, &mut self.actual.plain);
+        let known: Vec<_> = mirror.keys().filter(|key| key.cookie == cookie).copied().collect();
+        known.into_iter().try_for_each(|key| take_back(table, mirror, key))
+    }
+
     /// Writes in an order in which no intermediate state lets through what neither the old nor the new one does: a
-    /// missing answer sends the connection to the agent, so answers come before what asks for them, and go after it.
+    /// missing answer sends the connection to the agent, so answers come before what asks for them, and go after it. (For
+    /// the order of answers among themselves see [`Plan`].)
     fn apply(&mut self, plan: &Plan) -> Result<(), KernelError> {
         let a = &mut self.actual;
         // An array's elements are all carried out: a map that is full does not keep others from being written.
         [
-            put_pairs(&mut self.pairs, &mut a.pairs, &plan.pairs),
+            answers(&mut self.plain, &mut a.plain, &plan.plain, |k| PlainKey { port: 0, ..k }),
+            deletes(&mut self.plain, &mut a.plain, &plan.plain),
+            answers(&mut self.pairs, &mut a.pairs, &plan.pairs, |k| PairKey { port: 0, ..k }),
             puts(&mut self.destinations, &mut a.destinations, &plan.destinations),
             puts(&mut self.backends, &mut a.backends, &plan.backends),
             puts(&mut self.services, &mut a.services, &plan.services),
@@ -89,6 +115,23 @@ impl Reconciler {
         .into_iter()
         .collect()
     }
+}
+
+impl Reconciler {
+    /// Whether `DESTINATIONS` has taken all that `plan` had for it.
+    fn holds(&self, plan: &Plan) -> bool {
+        plan.destinations.iter().all(|change| match change {
+            Change::Put(key, _) => self.actual.destinations.contains_key(key),
+            Change::Delete(_) => true,
+        })
+    }
+}
+
+/// How many entries `DESTINATIONS` may hold.
+fn room(pins: &Pins) -> Result<usize, KernelError> {
+    let name = "DESTINATIONS";
+    let info = MapInfo::from_pin(pins.map(name)).map_err(KernelError::map(name))?;
+    Ok(info.max_entries() as usize)
 }
 
 type Mirror<K, V> = rustc_hash::FxHashMap<K, V>;
@@ -103,25 +146,30 @@ fn puts<K: Plain + Eq + std::hash::Hash, V: Plain>(
         if let Change::Put(key, value) = *change {
             match table.put(key, value) {
                 Ok(()) => drop(mirror.insert(key, value)),
-                Err(error) => outcome = outcome.and(Err(error)),
+                Err(error) => {
+                    // What it said before may allow what the new value would not.
+                    outcome = outcome.and(Err(error));
+                    outcome = outcome.and(take_back(table, mirror, key));
+                }
             }
         }
     }
     outcome
 }
 
-/// Writes answers so that none of them ever speaks for a port that has, or should have, one of its own: what cannot be
-/// written is taken away, and port 0 of that pair with it. The agent decides then.
-fn put_pairs(
-    table: &mut Table<PairKey, u32>,
-    mirror: &mut Mirror<PairKey, u32>,
-    changes: &[Change<PairKey, u32>],
+/// As [`puts`], for tables with an answer for each port that a policy names and one, `usual(key)`, for all others. Where the
+/// former cannot be written, the latter must not speak for it: it is taken away, and the agent decides.
+fn answers<K: Plain + Eq + std::hash::Hash>(
+    table: &mut Table<K, u32>,
+    mirror: &mut Mirror<K, u32>,
+    changes: &[Change<K, u32>],
+    usual: impl Fn(K) -> K,
 ) -> Result<(), KernelError> {
     let mut outcome = Ok(());
     let mut lacking = None;
     for change in changes {
         let Change::Put(key, value) = *change else { continue };
-        let rest = PairKey { port: 0, ..key };
+        let rest = usual(key);
         if key == rest && lacking == Some(rest) {
             continue;
         }
@@ -130,14 +178,21 @@ fn put_pairs(
             Err(error) => {
                 lacking = Some(rest);
                 outcome = outcome.and(Err(error));
-                for stale in [key, rest] {
-                    outcome = outcome.and(table.delete(stale));
-                    mirror.remove(&stale);
-                }
+                outcome = outcome.and(take_back(table, mirror, rest)).and(take_back(table, mirror, key));
             }
         }
     }
     outcome
+}
+
+fn take_back<K: Plain + Eq + std::hash::Hash, V: Plain>(
+    table: &mut Table<K, V>,
+    mirror: &mut Mirror<K, V>,
+    key: K,
+) -> Result<(), KernelError> {
+    table.delete(key)?;
+    mirror.remove(&key);
+    Ok(())
 }
 
 /// In the reverse order of [`puts`]: what speaks for others goes before them.

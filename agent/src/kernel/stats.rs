@@ -67,7 +67,7 @@ impl Kernel {
             let cpus = counters.get(&(stat as u32), 0).map_err(KernelError::map("STATS"))?;
             stats.counters.push((name, cpus.iter().sum()));
         }
-        for name in NAMES {
+        for &name in NAMES {
             let info = MapInfo::from_pin(self.pins.map(name)).map_err(KernelError::map(name))?;
             stats.maps.push(MapStat {
                 name,

@@ -14,15 +14,17 @@ pub mod verdict {
     pub const DENY: u32 = 4;
     /// To the workload itself.
     pub const OWN: u32 = 5;
+    /// From outside without a tunnel, straight to the application: seen at the server's socket, told as its client would.
+    pub const PLAIN: u32 = 6;
 }
 
-/// A connection of an enrolled workload, as its client's socket sees it.
+/// A connection from or to an enrolled workload, as its client's socket sees it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
     /// The socket's cookie.
     pub socket: u64,
-    /// The client's workload.
+    /// The client's workload; 0 for one from outside.
     pub source: u64,
     /// The destination's workload where it is on this node, else 0.
     pub destination: u64,

@@ -3,7 +3,7 @@
 
 use crate::{
     Addr, Arrival, ArrivalKey, BackendKey, Config, Destination, Endpoint, Event, Excess, Flow, ListenerKey,
-    PairKey, Service, SocketState, Workload,
+    PairKey, PlainKey, Service, SocketState, Workload,
 };
 use core::mem::size_of;
 
@@ -26,12 +26,13 @@ macro_rules! plain {
 plain! {
     Addr { words: [u32; 4] }
     Endpoint { addr: Addr, port: u16, pad: u16 }
-    Config { version: u32, pad: u32, node: u64, object: u64 }
+    Config { version: u32, flags: u32, node: u64, object: u64 }
     Workload { v6: Addr, v4: u32, flags: u32 }
     Destination { cookie: u64, kind: u32, flags: u32 }
     Service { total: u32, local: u32, flags: u32 }
     BackendKey { service: Endpoint, index: u32 }
     PairKey { source: u64, destination: u64, port: u32, pad: u32 }
+    PlainKey { cookie: u64, port: u32, pad: u32 }
     ArrivalKey { cookie: u64, source: Endpoint, destination: Endpoint }
     Arrival { source: u64, original: Endpoint, backend: Endpoint, kind: u32, flags: u32 }
     Excess { received_by_fin: u64, sent: u32, received: u32 }

@@ -15,13 +15,13 @@ pub use address::{Addr, Endpoint};
 pub use flow::{Event, Flow, event, verdict};
 pub use layout::Plain;
 pub use lookup::{
-    Arrival, ArrivalKey, Backend, BackendKey, Config, Destination, Excess, ListenerKey, PairKey, Service,
-    SocketState, Workload, arrival, destination, listener, pair, service, workload,
+    Arrival, ArrivalKey, Backend, BackendKey, Config, Destination, Excess, ListenerKey, PairKey, PlainKey,
+    Service, SocketState, Workload, arrival, config, destination, listener, pair, plain, service, workload,
 };
 pub use stat::{STATS, Stat};
 
 /// The version of everything in this crate. Pinned maps of another version are not reopened.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The port on which meshed workloads accept HBONE.
 pub const HBONE_PORT: u16 = 15008;

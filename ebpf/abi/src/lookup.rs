@@ -11,12 +11,18 @@ use crate::{Addr, Endpoint};
 pub struct Config {
     /// [`crate::VERSION`] of whoever made the maps.
     pub version: u32,
-    /// Zero.
-    pub pad: u32,
+    /// See [`config`].
+    pub flags: u32,
     /// The cookie of the node's own network namespace: its processes (kubelet) reach local workloads directly.
     pub node: u64,
     /// A hash of the object whose programs are attached.
     pub object: u64,
+}
+
+/// Flags of a [`Config`].
+pub mod config {
+    /// `DESTINATIONS` had no room for all that the mesh knows: what is not in it may be the mesh's all the same.
+    pub const INCOMPLETE: u32 = 1;
 }
 
 /// Flags of a [`Workload`].
@@ -119,6 +125,27 @@ pub mod pair {
     pub const DENY: u32 = 2;
 }
 
+/// The key of `PLAIN`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PlainKey {
+    /// The destination's cookie.
+    pub cookie: u64,
+    /// The destination's port; 0 stands for every port that no policy mentions.
+    pub port: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Values of `PLAIN`: what becomes of a connection from outside that comes without a tunnel. Where there is none, the agent
+/// decides.
+pub mod plain {
+    /// The agent decides.
+    pub const AGENT: u32 = 0;
+    /// The policies allow it, whoever it comes from.
+    pub const ALLOW: u32 = 1;
+}
+
 /// The key of `ARRIVALS`: a connection that is about to reach a namespace on this node.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -164,13 +191,14 @@ pub struct Arrival {
     pub flags: u32,
 }
 
-/// The storage that goes with a client's socket, from its `connect` to its end.
+/// The storage that goes with a client's socket, from its `connect` to its end; or with a server's, from its acceptance, when
+/// the client came from outside and was let in without the agent ([`crate::verdict::PLAIN`]).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketState {
-    /// What to record before the first packet leaves.
+    /// What to record before the first packet leaves. Of a server's socket only `original` is set, to its client.
     pub arrival: Arrival,
-    /// Under which cookie to record it; 0 for nowhere on this node.
+    /// Under which cookie to record it; 0 for nowhere on this node. Of a server's socket, its own cookie.
     pub destination: u64,
     /// When the connection was asked for, in nanoseconds of the monotonic clock.
     pub opened_ns: u64,

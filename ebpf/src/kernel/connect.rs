@@ -1,7 +1,7 @@
 //! `connect4`, `connect6`: an application asks for a connection.
 
 use super::{
-    PASS, TCP,
+    PASS, TCP, log,
     maps::{self, AGENTS, CONFIG, Maps, WORKLOADS},
     named, record, rename,
 };
@@ -56,6 +56,7 @@ fn connect(ctx: &SockAddrContext, v4: bool) -> i32 {
         return from_agent(socket, cookie, to);
     }
     let way = route(&Maps, Source { cookie, flags: from.flags }, to);
+    log::routed(ctx, cookie, &to, way.verdict);
     match way.verdict {
         verdict::AGENT => capture(ctx, v4, socket, cookie, &from, to, &way),
         verdict::DENY => deny(ctx, cookie, to, &way),

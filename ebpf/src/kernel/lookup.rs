@@ -4,8 +4,8 @@
 //! may have more than the mesh knows): so each pod has a copy of the program of its own, that has the cookie built in.
 
 use super::{
-    TCP, address,
-    maps::{ARRIVALS, LISTENERS, count},
+    TCP, address, log,
+    maps::{self, ARRIVALS, LISTENERS, count},
 };
 use aya_ebpf::{Global, macros::sk_lookup, programs::SkLookupContext};
 use weft_ebpf::{Admission, admit};
@@ -41,12 +41,17 @@ pub fn weft_lookup(ctx: SkLookupContext) -> u32 {
     // SAFETY: one field, read at once.
     let recorded = unsafe { ARRIVALS.get(&key) }.map_or(0, |a| a.kind);
     let to = &key.destination;
-    match admit(recorded, to.addr.is_loopback(), to.port) {
+    let open = || maps::is_open(key.cookie, to.port);
+    match admit(recorded, to.addr.is_loopback(), to.port, open) {
         Admission::Application => {
+            log::admitted(&ctx, &key, recorded, 0);
             count(Stat::Admitted);
             SK_PASS
         }
-        Admission::Agent(role) => to_agent(&ctx, key.cookie, role),
+        Admission::Agent(role) => {
+            log::admitted(&ctx, &key, recorded, role);
+            to_agent(&ctx, key.cookie, role)
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The maps. All are pinned by the agent, under these names.
 
+use super::storage::Inherited;
 use aya_ebpf::{
     btf_maps::SkStorage,
     helpers::generated::{bpf_get_prandom_u32, bpf_sk_storage_delete, bpf_sk_storage_get},
@@ -10,7 +11,7 @@ use core::ffi::c_void;
 use weft_ebpf::World;
 use weft_ebpf_abi::{
     Addr, Arrival, ArrivalKey, Backend, BackendKey, Config, Destination, Endpoint, ListenerKey, PairKey,
-    Service, SocketState, Stat, Workload,
+    PlainKey, Service, SocketState, Stat, Workload, config,
 };
 
 /// BPF_F_NO_PREALLOC: memory for what is there, not for what could be.
@@ -32,6 +33,8 @@ pub static BACKENDS: HashMap<BackendKey, Backend> = HashMap::with_max_entries(1 
 #[map]
 pub static PAIRS: HashMap<PairKey, u32> = HashMap::with_max_entries(1 << 19, SPARSE);
 #[map]
+pub static PLAIN: HashMap<PlainKey, u32> = HashMap::with_max_entries(1 << 16, SPARSE);
+#[map]
 pub static ARRIVALS: LruHashMap<ArrivalKey, Arrival> = LruHashMap::with_max_entries(1 << 15, 0);
 #[map]
 pub static LISTENERS: SockHash<ListenerKey> = SockHash::with_max_entries(1 << 14, 0);
@@ -42,6 +45,10 @@ pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(16, 0);
 /// What a client's socket carries along; unlike an entry of a hash map it cannot be evicted, and ends with the socket.
 #[btf_map]
 pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();
+
+/// On the agent's listeners in pods, and on what they accept: those are not the application's.
+#[btf_map]
+pub static OURS: Inherited<u32> = Inherited::new();
 
 /// BPF_SK_STORAGE_GET_F_CREATE.
 const CREATE: u64 = 1;
@@ -58,6 +65,24 @@ fn sockets() -> *mut c_void {
 pub unsafe fn state_of<'a>(socket: *mut c_void) -> Option<&'a mut SocketState> {
     // SAFETY: the helper answers null or a value of the map's type, which lives as long as the program runs.
     unsafe { bpf_sk_storage_get(sockets(), socket, core::ptr::null_mut(), 0).cast::<SocketState>().as_mut() }
+}
+
+/// Whether the agent accepted this socket.
+///
+/// # Safety
+/// As for [`state_of`].
+#[inline(always)]
+pub unsafe fn is_ours(socket: *mut c_void) -> bool {
+    let map = core::ptr::from_ref(&OURS).cast_mut().cast();
+    // SAFETY: the helper answers null or a value of the map's type.
+    !unsafe { bpf_sk_storage_get(map, socket, core::ptr::null_mut(), 0) }.is_null()
+}
+
+/// Whether the pod's port takes whoever comes from outside, without a tunnel.
+#[inline(always)]
+pub fn is_open(cookie: u64, port: u16) -> bool {
+    // SAFETY: copied at once.
+    weft_ebpf::is_open(port, |port| unsafe { PLAIN.get(&PlainKey { cookie, port, pad: 0 }) }.copied())
 }
 
 /// Gives a socket its state, in place of an earlier one. False when memory is short.
@@ -122,6 +147,10 @@ impl World for Maps {
     fn pair(&self, key: &PairKey) -> Option<u32> {
         // SAFETY: as above.
         unsafe { PAIRS.get(key) }.copied()
+    }
+    #[inline(always)]
+    fn is_incomplete(&self) -> bool {
+        CONFIG.get(0).is_some_and(|c| c.flags & config::INCOMPLETE != 0)
     }
     #[inline(always)]
     fn random(&self) -> u32 {

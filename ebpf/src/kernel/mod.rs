@@ -3,10 +3,12 @@
 
 mod connect;
 mod getpeername;
+mod log;
 mod lookup;
 mod maps;
 mod record;
 mod sockops;
+mod storage;
 
 use aya_ebpf::bindings::bpf_sock_addr;
 use weft_ebpf_abi::{Addr, Endpoint};

@@ -2,16 +2,17 @@
 
 use super::{
     address,
-    maps::{ARRIVALS, EVENTS, count},
+    maps::{self, ARRIVALS, EVENTS, WORKLOADS, count},
 };
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns},
+    helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_ns},
     programs::{SockAddrContext, SockOpsContext},
 };
+use core::ffi::c_void;
 use weft_ebpf::Route;
-use weft_ebpf_abi::{ArrivalKey, Endpoint, Event, Flow, SocketState, Stat, event, verdict};
+use weft_ebpf_abi::{Arrival, ArrivalKey, Endpoint, Event, Flow, SocketState, Stat, event, verdict};
 
 /// The reader polls; it is woken only when this many bytes wait, so that a storm of short connections does not pay a
 /// wake-up each.
@@ -38,6 +39,45 @@ pub fn established(ctx: &SockOpsContext, state: &mut SocketState) {
     tell(measure(ctx, state), event::OPEN);
 }
 
+/// A server's socket has a client. True when that one came from outside and was let in without the agent: nothing else tells
+/// of it. Asked when the connection is there, and not of the policies, which may have changed since it was let in.
+///
+/// # Safety
+/// `socket` is the context's, and not null.
+#[inline(always)]
+pub unsafe fn arrived(ctx: &SockOpsContext, socket: *mut c_void) -> bool {
+    // SAFETY: the helper takes the context of a sock_ops program.
+    let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    // SAFETY: a plain presence test; the socket is the caller's promise.
+    if unsafe { WORKLOADS.get(&cookie).is_none() || maps::is_ours(socket) } {
+        return false;
+    }
+    let (here, client) = (local(ctx), remote(ctx));
+    // SAFETY: a plain presence test.
+    if here.addr.is_loopback()
+        || unsafe { ARRIVALS.get(&ArrivalKey { cookie, source: client, destination: here }) }.is_some()
+    {
+        return false;
+    }
+    // SAFETY: the helper takes nothing and cannot fail.
+    let opened_ns = unsafe { bpf_ktime_get_ns() };
+    let state = SocketState {
+        arrival: Arrival { original: client, ..Arrival::default() },
+        destination: cookie,
+        opened_ns,
+        verdict: verdict::PLAIN,
+        established: 1,
+        ..SocketState::default()
+    };
+    tell(measure(ctx, &state), event::OPEN);
+    // SAFETY: the caller's promise.
+    let kept = unsafe { maps::set_state(socket, state) };
+    if !kept {
+        count(Stat::RecordsLost);
+    }
+    kept
+}
+
 /// The connection moved to another state of TCP.
 #[inline(always)]
 pub fn moved(ctx: &SockOpsContext, state: &mut SocketState, from: u32, to: u32) {
@@ -49,7 +89,7 @@ pub fn moved(ctx: &SockOpsContext, state: &mut SocketState, from: u32, to: u32) 
 /// The connection is over, or never came to be.
 #[inline(always)]
 pub fn closed(ctx: &SockOpsContext, state: &mut SocketState) {
-    if state.destination != 0 {
+    if state.destination != 0 && state.verdict != verdict::PLAIN {
         // Evicted already, at worst.
         let _ = ARRIVALS.remove(key_of(ctx, state));
     }
@@ -79,7 +119,7 @@ pub fn denied(ctx: &SockAddrContext, source: u64, original: Endpoint, way: &Rout
 }
 
 #[inline(always)]
-fn client(ctx: &SockOpsContext) -> Endpoint {
+fn local(ctx: &SockOpsContext) -> Endpoint {
     // SAFETY: fields that every sock_ops program may read.
     let addr = unsafe {
         let ops = ctx.ops;
@@ -89,7 +129,7 @@ fn client(ctx: &SockOpsContext) -> Endpoint {
 }
 
 #[inline(always)]
-fn key_of(ctx: &SockOpsContext, state: &SocketState) -> ArrivalKey {
+fn remote(ctx: &SockOpsContext) -> Endpoint {
     // SAFETY: fields that every sock_ops program may read.
     let addr = unsafe {
         let ops = ctx.ops;
@@ -97,31 +137,50 @@ fn key_of(ctx: &SockOpsContext, state: &SocketState) -> ArrivalKey {
     };
     // The kernel gives this port as it stands in the packet, in the upper half of the word.
     let port = u32::from_be(ctx.remote_port()) as u16;
-    ArrivalKey { cookie: state.destination, source: client(ctx), destination: Endpoint::new(addr, port) }
+    Endpoint::new(addr, port)
+}
+
+#[inline(always)]
+fn key_of(ctx: &SockOpsContext, state: &SocketState) -> ArrivalKey {
+    ArrivalKey { cookie: state.destination, source: local(ctx), destination: remote(ctx) }
 }
 
 #[inline(always)]
 fn measure(ctx: &SockOpsContext, state: &SocketState) -> Flow {
+    let own = matches!(state.verdict, verdict::DIRECT | verdict::PLAIN);
+    let mut flow = Flow {
+        client: local(ctx),
+        original: state.arrival.original,
+        destination: if own { state.destination } else { 0 },
+        ..figures(ctx, state)
+    };
+    if state.verdict == verdict::PLAIN {
+        // This is the server's socket: what it received is what the client sent.
+        (flow.client, flow.original) = (flow.original, flow.client);
+        (flow.bytes_sent, flow.bytes_received) = (flow.bytes_received, flow.bytes_sent);
+    }
+    flow
+}
+
+#[inline(always)]
+fn figures(ctx: &SockOpsContext, state: &SocketState) -> Flow {
     // SAFETY: the helpers take the context, or nothing; the fields are readable in every sock_ops program.
     unsafe {
         let ops = ctx.ops;
         Flow {
             socket: bpf_get_socket_cookie(ctx.as_ptr()),
             source: state.arrival.source,
-            destination: if state.verdict == verdict::DIRECT { state.destination } else { 0 },
             opened_ns: state.opened_ns,
             updated_ns: bpf_ktime_get_ns(),
             bytes_sent: (*ops).bytes_acked.saturating_sub(u64::from(state.excess.sent)),
             bytes_received: (*ops).bytes_received.saturating_sub(u64::from(state.excess.received)),
-            client: client(ctx),
-            original: state.arrival.original,
             backend: state.arrival.backend,
             // The kernel keeps eight times the value.
             srtt_us: (*ops).srtt_us >> 3,
             retransmits: (*ops).total_retrans,
             verdict: state.verdict,
             established: state.established,
-            pad: 0,
+            ..Flow::default()
         }
     }
 }

@@ -9,6 +9,7 @@ struct Tables {
     services: HashMap<Endpoint, Service>,
     backends: HashMap<BackendKey, Backend>,
     pairs: HashMap<PairKey, u32>,
+    incomplete: bool,
     random: u32,
 }
 
@@ -24,6 +25,9 @@ impl World for Tables {
     }
     fn pair(&self, key: &PairKey) -> Option<u32> {
         self.pairs.get(key).copied()
+    }
+    fn is_incomplete(&self) -> bool {
+        self.incomplete
     }
     fn random(&self) -> u32 {
         self.random
@@ -60,6 +64,14 @@ fn what_the_mesh_does_not_know_is_left_alone() {
     for to in ["192.0.2.1:80", "127.0.0.1:80", "0.0.0.0:80", "[::1]:80", "[2001:db8::1]:80"] {
         assert_eq!(route(&world(), WEB, at(to)), Route::new(verdict::PASS), "{to}");
     }
+}
+
+#[test]
+fn while_the_mesh_is_not_known_in_full_the_agent_looks_at_the_unknown() {
+    let world = Tables { incomplete: true, ..world() };
+    assert_eq!(route(&world, WEB, at("192.0.2.1:80")), Route::new(verdict::AGENT));
+    assert_eq!(route(&world, WEB, at("127.0.0.1:80")), Route::new(verdict::PASS));
+    assert_eq!(route(&world, WEB, at("10.0.0.1:80")).verdict, verdict::OWN);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use weft_model::policy::Action;
 use weft_tests::require_kernel;
 
 /// Reads events until `enough` says so.
-fn collect(stage: &Stage, enough: impl Fn(&[Event]) -> bool) -> Result<Vec<Event>> {
+pub fn collect(stage: &Stage, enough: impl Fn(&[Event]) -> bool) -> Result<Vec<Event>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut reader = stage.kernel.events()?;

@@ -143,7 +143,7 @@ fn without_the_agent_nothing_leaves_the_pod_and_nothing_enters() -> Result<()> {
     if !require_kernel() {
         return Ok(());
     }
-    let Stage { kernel, web, db, other, node, run: _run, .. } = Stage::new()?;
+    let Stage { kernel, web, db, other, node, run: _run, .. } = Stage::guarded()?;
     let app = db.listen(8080)?;
     let to = SocketAddr::new(db.addresses[0], 8080);
     // The agent is gone for good: so are its listeners, and the pins stay.
@@ -164,4 +164,31 @@ fn without_the_agent_nothing_leaves_the_pod_and_nothing_enters() -> Result<()> {
         talk(&mut client, &mut accept(&app)?.0)?;
     }
     Ok(())
+}
+
+#[test]
+fn while_there_is_no_room_for_all_addresses_unknown_ones_are_the_agent_s() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    // `web`, `db` and `remote` have six.
+    let mut stage = Stage::with_room_for(Some(6))?;
+    let app = stage.other.listen(7000)?;
+    let to = SocketAddr::new(stage.other.addresses[0], 7000);
+    stage.web.connect(to)?;
+    accept(&app)?;
+    let extra: std::net::IpAddr = "10.77.9.9".parse()?;
+    stage.store.apply(vec![crate::stage::workload("extra", &[extra])]);
+    let full = stage.try_reconcile().err().context("it fits")?.to_string();
+    assert!(full.contains("DESTINATIONS") && full.contains("full"), "{full}");
+    for to in [to, SocketAddr::new(extra, 443)] {
+        let client = stage.web.connect(to)?;
+        let (agent, peer) = accept(&stage.web.outbound)?;
+        let local = canonical(agent.local_addr()?);
+        let found = stage.kernel.arrivals()?.find(stage.web.cookie, peer, local).context("no record")?;
+        assert_eq!((found.original, client.peer_addr()?), (to, to));
+    }
+    stage.apply(vec![weft_model::Delta::WorkloadGone("extra".into())])?;
+    stage.web.connect(to)?;
+    accept(&app).map(drop)
 }

@@ -82,8 +82,8 @@ fn a_change_of_one_policy_writes_only_what_it_changes() -> Result<()> {
     let mut stage = Stage::new()?;
     assert_eq!(stage.reconcile()?, 0, "nothing changed");
     stage.store.apply(vec![policy("some", Action::Allow, &["web"], &[])]);
-    // Four addresses lose "all may come", and each way between the two gets its answer.
-    assert_eq!(stage.reconcile()?, 6);
+    // Four addresses lose "all may come", each way between the two gets its answer, and both are closed to plaintext.
+    assert_eq!(stage.reconcile()?, 8);
     stage.store.apply(vec![policy("special", Action::Deny, &["web"], &[9090])]);
     // The answer for the other way is the same on that port: refused anyway.
     assert_eq!(stage.reconcile()?, 1);

@@ -16,7 +16,7 @@ fn an_unmeshed_client_lands_on_the_agent_with_the_original_addresses() -> Result
     if !require_kernel() {
         return Ok(());
     }
-    let stage = Stage::new()?;
+    let stage = Stage::guarded()?;
     let app = stage.db.listen(8080)?;
     let app_on_15008 = stage.db.listen(15008)?;
     for address in stage.db.addresses {
@@ -40,7 +40,7 @@ fn the_agent_s_own_port_is_a_port_like_any_other_from_outside() -> Result<()> {
     if !require_kernel() {
         return Ok(());
     }
-    let stage = Stage::new()?;
+    let stage = Stage::guarded()?;
     let port = stage.db.outbound.local_addr()?.port();
     let to = SocketAddr::new(stage.db.addresses[0], port);
     let _client = stage.other.connect(to)?;
@@ -54,7 +54,7 @@ fn a_pod_that_took_the_node_s_address_is_not_taken_for_the_node() -> Result<()> 
     if !require_kernel() {
         return Ok(());
     }
-    let stage = Stage::new()?;
+    let stage = Stage::guarded()?;
     let app = stage.db.listen(8080)?;
     let to = SocketAddr::new(stage.db.addresses[0], 8080);
     stage.other.netns.ip(&["addr add 10.77.0.1/32 dev lo".into()])?;
@@ -94,7 +94,7 @@ fn only_a_registered_agent_s_marked_connection_is_a_delivery() -> Result<()> {
     if !require_kernel() {
         return Ok(());
     }
-    let mut stage = Stage::new()?;
+    let mut stage = Stage::guarded()?;
     let app = stage.web.listen(8080)?;
     let app_elsewhere = stage.db.listen(8080)?;
     // This process plays the agent; what it opens from now on is the agent's.
@@ -133,7 +133,7 @@ fn an_application_can_bind_its_port_again_while_the_agent_holds_connections_to_i
     if !require_kernel() {
         return Ok(());
     }
-    let stage = Stage::new()?;
+    let stage = Stage::guarded()?;
     for port in [8080, 15001, 15006, 15008] {
         // std's listeners set SO_REUSEADDR, as servers do.
         drop(stage.db.listen(port)?);
@@ -149,7 +149,7 @@ fn a_second_listener_takes_over_when_the_first_is_gone() -> Result<()> {
     if !require_kernel() {
         return Ok(());
     }
-    let mut stage = Stage::new()?;
+    let mut stage = Stage::guarded()?;
     let spare = stage.db.outbound.try_clone()?;
     stage.kernel.enrol(&Enrolment {
         netns: File::open(stage.db.netns.path())?.as_fd(),

@@ -1,10 +1,11 @@
 //! What survives the agent: pins, attachments, connections.
 
-use crate::stage::{REMOTE, Stage, accept, at, enrol, policy, talk};
+use crate::stage::{PATIENCE, REMOTE, Stage, accept, at, enrol, policy, talk};
 use anyhow::{Context, Result, ensure};
-use std::net::SocketAddr;
-use weft_agent::kernel::{EnrolmentFlags, Kernel};
-use weft_model::policy::Action;
+use std::{net::SocketAddr, time::Duration};
+use tokio::time::timeout;
+use weft_agent::kernel::{EnrolmentFlags, Event, EventKind, Kernel};
+use weft_model::{Delta, policy::Action};
 use weft_tests::require_kernel;
 
 #[test]
@@ -97,4 +98,60 @@ fn detaching_leaves_nothing_behind() -> Result<()> {
     ensure!(!pins.exists());
     let mut client = stage.other.connect(SocketAddr::new(stage.db.addresses[1], 8080))?;
     talk(&mut client, &mut accept(&app)?.0)
+}
+
+#[test]
+fn a_successor_reads_the_events_that_its_predecessor_did_not() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    let app = stage.db.listen(8080)?;
+    let call = || -> Result<SocketAddr> {
+        let client = stage.web.connect(SocketAddr::new(stage.db.addresses[0], 8080))?;
+        accept(&app)?;
+        Ok(client.local_addr()?)
+    };
+    let second = stage.node.run(|| Ok(Kernel::load(&stage.config)?))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut old, mut new) = (stage.kernel.events()?, second.events()?);
+        old.begin().await?;
+        let first = call()?;
+        let (mut by_old, mut by_new) = (Vec::new(), Vec::new());
+        timeout(PATIENCE, old.next(&mut by_old)).await??;
+        ensure!(timeout(Duration::from_millis(300), new.next(&mut by_new)).await.is_err(), "{by_new:?}");
+        let later = call()?;
+        drop(old);
+        let has_later = |events: &[Event]| {
+            events.iter().any(|e| e.kind == EventKind::Close && e.flow.client == Some(later))
+        };
+        while !has_later(&by_new) {
+            timeout(PATIENCE, new.next(&mut by_new)).await??;
+        }
+        ensure!(by_old.iter().all(|e| e.flow.client == Some(first)), "{by_old:?}");
+        ensure!(by_old.iter().all(|e| !by_new.contains(e)), "{by_old:?} {by_new:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_successor_puts_right_what_its_predecessor_wrote_last() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mut stage = Stage::new()?;
+    let app = stage.db.listen(8080)?;
+    let to = SocketAddr::new(stage.db.addresses[0], 8080);
+    let successor = stage.node.run(|| Ok(Kernel::load(&stage.config)?))?;
+    stage.apply(vec![policy("none", Action::Allow, &["nobody"], &[])])?;
+    ensure!(stage.web.try_connect(to)?.is_err());
+    // As far as the successor has read, everybody is allowed: by that there would be nothing to write.
+    let mut predecessor = std::mem::replace(&mut stage.kernel, successor);
+    stage.store.apply(vec![Delta::PolicyGone("shop/none".parse()?)]);
+    ensure!(stage.reconcile()? == 0, "the predecessor is still there");
+    predecessor.retire();
+    ensure!(stage.reconcile()? > 0);
+    stage.web.connect(to)?;
+    accept(&app).map(drop)
 }

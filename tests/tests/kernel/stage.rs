@@ -9,7 +9,9 @@ use std::{
     os::fd::AsFd,
     time::{Duration, Instant},
 };
-use weft_agent::kernel::{Enrolment, EnrolmentFlags, Kernel, KernelConfig, LocalPod, netns_cookie};
+use weft_agent::kernel::{
+    Enrolment, EnrolmentFlags, Kernel, KernelConfig, KernelError, LocalPod, netns_cookie, reconcile::Plan,
+};
 use weft_model::{
     Delta, Name, Service, ServiceKey, SnapshotStore, Workload,
     policy::{Action, Clause, Match, Policy, PolicyKey, PolicyScope, Rule, StringMatch},
@@ -55,6 +57,23 @@ pub struct Stage {
 impl Stage {
     /// Builds it. Everything is allowed until policies come.
     pub fn new() -> Result<Self> {
+        Self::with_room_for(None)
+    }
+
+    /// Builds it with policies that allow everybody by address, so that the agent has to look at whoever comes from outside.
+    pub fn guarded() -> Result<Self> {
+        let mut stage = Self::new()?;
+        let everywhere = ["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a network"));
+        stage.apply(vec![by_match(
+            "everybody",
+            Action::Allow,
+            vec![Match { source_ips: everywhere.to_vec(), ..Match::default() }],
+        )])?;
+        Ok(stage)
+    }
+
+    /// Builds it with maps for so many addresses.
+    pub fn with_room_for(max_addresses: Option<u32>) -> Result<Self> {
         let run = Run::unique("kernel")?;
         let names = ["node", "web", "db", "other"].map(|n| format!("{}-{n}", run.name()));
         let made = Netns::create(&names)?;
@@ -63,8 +82,8 @@ impl Stage {
         let pods = [(web, 2_u8), (db, 3), (other, 4)].map(|(netns, n)| pod(&node, netns, n));
         let [web, db, other] = pods;
         let (web, db, other) = (web?, db?, other?);
-        let config =
-            KernelConfig { pin_dir: format!("/sys/fs/bpf/{}/node", run.name()).into(), cgroup: None };
+        let pin_dir = format!("/sys/fs/bpf/{}/node", run.name()).into();
+        let config = KernelConfig { pin_dir, cgroup: None, max_addresses };
         let kernel = node.run(|| Ok(Kernel::load(&config)?))?;
         let store = SnapshotStore::default();
         store.apply(vec![
@@ -89,12 +108,17 @@ impl Stage {
 
     /// Brings the maps up to the snapshot; how many writes that took.
     pub fn reconcile(&mut self) -> Result<usize> {
+        Ok(self.try_reconcile()?.len())
+    }
+
+    /// Brings the maps up to the snapshot, or tells what could not be written.
+    pub fn try_reconcile(&mut self) -> Result<Plan, KernelError> {
         let pods = [(&self.web, "web"), (&self.db, "db")].map(|(pod, name)| LocalPod {
             cookie: pod.cookie,
             uid: name.into(),
             always_encrypt: false,
         });
-        Ok(self.kernel.reconcile(&self.store.load(), &"".into(), &pods)?.len())
+        self.kernel.reconcile(&self.store.load(), &"".into(), &pods)
     }
 
     /// Changes the mesh's state.
@@ -285,7 +309,12 @@ pub fn policy(name: &str, action: Action, accounts: &[&str], ports: &[u16]) -> D
     let principal = |a: &&str| StringMatch::Exact(Name::from(format!("cluster.local/ns/shop/sa/{a}")));
     let who = Match { principals: accounts.iter().map(principal).collect(), ..Match::default() };
     let r#where = Match { destination_ports: ports.to_vec(), ..Match::default() };
-    let clauses = [who, r#where].into_iter().map(|m| Clause { matches: vec![m] }).collect();
+    by_match(name, action, vec![who, r#where])
+}
+
+/// A policy for all of `shop` that applies where all of these match.
+pub fn by_match(name: &str, action: Action, all: Vec<Match>) -> Delta {
+    let clauses = all.into_iter().map(|m| Clause { matches: vec![m] }).collect();
     Delta::Policy(Policy {
         key: PolicyKey { namespace: "shop".into(), name: name.into() },
         scope: PolicyScope::Namespace,

@@ -1,7 +1,6 @@
 //! Calls as examples/bookshop/README.md has them.
 
 use anyhow::{Result, ensure};
-use serde_json::Value;
 use std::net::SocketAddr;
 use weft_tests::{Mesh, require_kernel};
 
@@ -17,15 +16,6 @@ const CALLS: [(&str, &str, bool); 8] = [
     ("legacy/desk", "bookshop/catalog", false),
 ];
 
-/// Whether the server saw the client as it is. A plain caller keeps its address, but not its port: its own connection,
-/// which ends at the agent inside the pod, still holds that pair of addresses and ports.
-fn same_client(from: &str, got: &Value) -> bool {
-    let [seen, own] =
-        [&got["body"]["peer"], &got["local"]].map(|address| address.as_str().unwrap_or_default());
-    let ip = |address: &str| address.rsplit_once(':').map(|(ip, _)| ip.to_owned());
-    seen == own || (from.starts_with("legacy/") && ip(seen) == ip(own))
-}
-
 #[test]
 fn the_bookshop_lets_through_what_its_readme_says_and_applications_see_no_difference() -> Result<()> {
     if !require_kernel() {
@@ -38,7 +28,8 @@ fn the_bookshop_lets_through_what_its_readme_says_and_applications_see_no_differ
             let asked = SocketAddr::new(address, 8080);
             let got = mesh.get(from, asked)?;
             let asked = asked.to_string();
-            let unchanged = got["peer"] == asked && got["body"]["local"] == asked && same_client(from, &got);
+            let unchanged =
+                got["peer"] == asked && got["body"]["local"] == asked && got["body"]["peer"] == got["local"];
             if got["ok"] != allowed || (allowed && !unchanged) {
                 wrong.push(format!("{from} → {to} ({asked}): {got}"));
             }

@@ -1,10 +1,10 @@
 //! What the maps should say.
 
-use super::pairs;
+use super::{pairs, plain};
 use rustc_hash::FxHashMap;
 use std::{net::IpAddr, sync::Arc};
 use weft_ebpf_abi::{
-    Addr, Backend, BackendKey, Destination, Endpoint, PairKey, Service, destination, service,
+    Addr, Backend, BackendKey, Destination, Endpoint, PairKey, PlainKey, Service, destination, service,
 };
 use weft_model::{Name, Snapshot, Workload, WorkloadUid, snapshot::ServiceEntry};
 
@@ -30,6 +30,8 @@ pub struct Desired {
     pub backends: FxHashMap<BackendKey, Backend>,
     /// `PAIRS`.
     pub pairs: FxHashMap<PairKey, u32>,
+    /// `PLAIN`.
+    pub plain: FxHashMap<PlainKey, u32>,
 }
 
 /// A local pod with its workload.
@@ -61,6 +63,7 @@ impl Desired {
         }
         for local in &locals {
             let open = pairs::of(snapshot, local, &locals, &mut desired.pairs);
+            plain::of(snapshot, local, &mut desired.plain);
             let guarded = local.pod.always_encrypt || local.workload.waypoint.is_some();
             let flags = to_agent(guarded) | if open { destination::ALLOW_ALL } else { 0 };
             let known = Destination { cookie: local.pod.cookie, kind: destination::WORKLOAD, flags };

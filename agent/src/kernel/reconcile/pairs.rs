@@ -4,7 +4,11 @@ use super::desired::Local;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use weft_ebpf_abi::{PairKey, pair};
-use weft_model::{Identity, Policy, Snapshot, decide::inbound, policy::Connection};
+use weft_model::{
+    Identity, Policy, Snapshot,
+    decide::inbound,
+    policy::{Connection, Match},
+};
 
 /// Adds the answers for connections to `to` from every pod of `locals`. True when no policy holds for `to`, so that no
 /// answers are needed.
@@ -22,7 +26,7 @@ pub(super) fn of(
         return true;
     }
     let ports = ports(&policies);
-    let other = (1..=u16::MAX).find(|p| !ports.contains(p)).unwrap_or(u16::MAX);
+    let other = other(&ports);
     for from in locals.iter().filter(|l| l.pod.cookie != to.pod.cookie) {
         let identity = from.workload.identity();
         let mut answer = |port: u32, verdict: Option<u32>| {
@@ -43,15 +47,27 @@ pub(super) fn of(
 }
 
 /// The policies that are enforced for a workload. What is only a dry run changes no verdict.
-fn policies<'a>(snapshot: &'a Snapshot, to: &Local<'_>) -> Vec<&'a Policy> {
+pub(super) fn policies<'a>(snapshot: &'a Snapshot, to: &Local<'_>) -> Vec<&'a Policy> {
     let sets = snapshot.policy_sets(to.workload).into_iter().flatten();
     sets.flat_map(|s| s.deny.policies().iter().chain(s.allow.policies())).map(|p| &**p).collect()
 }
 
+/// Every condition of the policies.
+pub(super) fn matches<'a>(policies: &'a [&Policy]) -> impl Iterator<Item = &'a Match> {
+    policies.iter().flat_map(|p| &p.rules).flat_map(|r| &r.clauses).flat_map(|c| &c.matches)
+}
+
 /// Every port that a policy mentions: on all others its verdict is the same.
-fn ports(policies: &[&Policy]) -> BTreeSet<u16> {
-    let matches = policies.iter().flat_map(|p| &p.rules).flat_map(|r| &r.clauses).flat_map(|c| &c.matches);
-    matches.flat_map(|m| m.destination_ports.iter().chain(&m.not_destination_ports)).copied().collect()
+pub(super) fn ports(policies: &[&Policy]) -> BTreeSet<u16> {
+    matches(policies)
+        .flat_map(|m| m.destination_ports.iter().chain(&m.not_destination_ports))
+        .copied()
+        .collect()
+}
+
+/// A port that none of them is.
+pub(super) fn other(ports: &BTreeSet<u16>) -> u16 {
+    (1..=u16::MAX).find(|p| !ports.contains(p)).unwrap_or(u16::MAX)
 }
 
 /// The verdict on a port, where it is the same for all addresses that the two could use.

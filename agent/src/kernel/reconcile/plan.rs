@@ -8,7 +8,7 @@ use std::{
     hash::Hash,
     net::{IpAddr, SocketAddr},
 };
-use weft_ebpf_abi::{Addr, Backend, BackendKey, Destination, Endpoint, PairKey, Service};
+use weft_ebpf_abi::{Addr, Backend, BackendKey, Destination, Endpoint, PairKey, PlainKey, Service};
 
 /// One write to a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Plan {
     pub backends: Vec<Change<BackendKey, Backend>>,
     /// To `PAIRS`. Of one pair, port 0 comes last: it stands for every port that has no answer of its own.
     pub pairs: Vec<Change<PairKey, u32>>,
+    /// To `PLAIN`. Of one pod, port 0 comes last.
+    pub plain: Vec<Change<PlainKey, u32>>,
 }
 
 impl Plan {
@@ -40,12 +42,17 @@ impl Plan {
             services: diff(&actual.services, &desired.services, |k| *k),
             backends: diff(&actual.backends, &desired.backends, |k| (k.service, k.index)),
             pairs: diff(&actual.pairs, &desired.pairs, |k| (k.source, k.destination, Reverse(k.port))),
+            plain: diff(&actual.plain, &desired.plain, |k| (k.cookie, Reverse(k.port))),
         }
     }
 
     /// How many writes it is.
     pub fn len(&self) -> usize {
-        self.destinations.len() + self.services.len() + self.backends.len() + self.pairs.len()
+        self.destinations.len()
+            + self.services.len()
+            + self.backends.len()
+            + self.pairs.len()
+            + self.plain.len()
     }
 
     /// Whether there is nothing to do.
@@ -74,7 +81,8 @@ impl fmt::Display for Plan {
         let backend = |k: &BackendKey| format!("{}#{}", SocketAddr::from(k.service), k.index);
         write(f, "backend", &self.backends, backend, |v| SocketAddr::from(*v).to_string())?;
         let pair = |k: &PairKey| format!("{}->{}:{}", k.source, k.destination, k.port);
-        write(f, "pair", &self.pairs, pair, u32::to_string)
+        write(f, "pair", &self.pairs, pair, u32::to_string)?;
+        write(f, "plain", &self.plain, |k| format!("{}:{}", k.cookie, k.port), u32::to_string)
     }
 }
 

@@ -73,9 +73,11 @@ fn a_node_s_first_writes() {
         "put destination 10.0.0.1: cookie 1 kind 1 flags 1\n\
          put destination 10.0.0.2: cookie 2 kind 1 flags 1\n\
          put destination 10.0.1.3: cookie 0 kind 1 flags 0\n\
-         put destination fd00::1: cookie 1 kind 1 flags 1\n"
+         put destination fd00::1: cookie 1 kind 1 flags 1\n\
+         put plain 1:0: 1\n\
+         put plain 2:0: 1\n"
     );
-    assert_eq!(plan.len(), 4);
+    assert_eq!(plan.len(), 6);
 }
 
 #[test]
@@ -95,7 +97,9 @@ fn a_policy_takes_the_open_door_away_and_answers_each_pair() {
          put destination fd00::1: cookie 1 kind 1 flags 0\n\
          put pair 1->2:80: 1\n\
          put pair 1->2:0: 2\n\
-         put pair 2->1:0: 2\n"
+         put pair 2->1:0: 2\n\
+         delete plain 1:0\n\
+         delete plain 2:0\n"
     );
     let gone = Delta::PolicyGone(PolicyKey { namespace: "shop".into(), name: "p".into() });
     assert_eq!(
@@ -105,8 +109,55 @@ fn a_policy_takes_the_open_door_away_and_answers_each_pair() {
          put destination fd00::1: cookie 1 kind 1 flags 1\n\
          delete pair 1->2:80\n\
          delete pair 1->2:0\n\
-         delete pair 2->1:0\n"
+         delete pair 2->1:0\n\
+         put plain 1:0: 1\n\
+         put plain 2:0: 1\n"
     );
+}
+
+#[test]
+fn who_comes_in_plaintext_is_let_in_where_the_port_alone_decides() {
+    let store = store();
+    let on_9090 = Match { destination_ports: vec![9090], ..Match::default() };
+    assert_eq!(
+        plain(&writes(&store, vec![policy("p", Action::Deny, on_9090.clone())])),
+        "put plain 1:9090: 0\nput plain 2:9090: 0\n",
+        "port 0 goes on to answer for the others"
+    );
+    let but_80 = Match { not_destination_ports: vec![80], ..Match::default() };
+    assert_eq!(
+        plain(&writes(&store, vec![policy("p", Action::Deny, but_80)])),
+        "delete plain 1:9090\nput plain 1:80: 1\ndelete plain 1:0\n\
+         delete plain 2:9090\nput plain 2:80: 1\ndelete plain 2:0\n"
+    );
+    assert_eq!(
+        plain(&writes(&store, vec![policy("p", Action::Deny, on_9090)])),
+        "put plain 1:9090: 0\ndelete plain 1:80\nput plain 1:0: 1\n\
+         put plain 2:9090: 0\ndelete plain 2:80\nput plain 2:0: 1\n",
+        "the answer for all others comes last (and would go first: see `deletes`)"
+    );
+    let strict = Match { not_principals: vec![StringMatch::Presence], ..Match::default() };
+    let closed = "delete plain 1:9090\ndelete plain 1:0\ndelete plain 2:9090\ndelete plain 2:0\n";
+    assert_eq!(plain(&writes(&store, vec![policy("p", Action::Deny, strict)])), closed);
+}
+
+#[test]
+fn where_a_policy_looks_at_addresses_the_agent_does() {
+    let nets = || vec!["10.0.0.0/8".parse().unwrap()];
+    for matches in [
+        Match { source_ips: nets(), ..Match::default() },
+        Match { not_source_ips: nets(), ..Match::default() },
+        Match { destination_ips: nets(), ..Match::default() },
+        Match { not_destination_ips: nets(), ..Match::default() },
+    ] {
+        let writes = writes(&store(), vec![policy("p", Action::Allow, matches)]);
+        assert_eq!(plain(&writes), "delete plain 1:0\ndelete plain 2:0\n");
+    }
+}
+
+/// The writes to `PLAIN` among these.
+fn plain(writes: &str) -> String {
+    writes.lines().filter(|line| line.contains(" plain ")).map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
@@ -164,7 +215,8 @@ fn a_service_s_local_endpoints_and_the_number_of_all() {
         "delete destination 10.0.0.2\n\
          put service 10.96.0.1:80: total 1 local 0 flags 1\n\
          put service [fd96::1]:80: total 1 local 0 flags 1\n\
-         delete backend 10.96.0.1:80#0\n"
+         delete backend 10.96.0.1:80#0\n\
+         delete plain 2:0\n"
     );
 }
 
