@@ -1,5 +1,7 @@
 //! `weft-agent`: the node agent, and its command line.
 
+mod allocator;
+
 use anyhow::Context;
 use clap::Parser;
 use std::{
@@ -18,9 +20,6 @@ use weft_agent::{
     keeper::{self, EXIT_CONFIG, KeeperClient},
 };
 use weft_io::telemetry::trace::{LogFormat, LogHandle};
-
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
