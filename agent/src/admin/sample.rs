@@ -192,7 +192,7 @@ fn deltas() -> Vec<Delta> {
     service.ports = vec![ServicePort { service_port: 80, target_port: 5432 }];
     let behind = |w: &mut Workload| {
         let mapping = PortMapping { service_port: 80, target_port: 5432 };
-        w.services.insert(service.key.clone(), vec![mapping]);
+        Arc::make_mut(&mut w.services).insert(service.key.clone(), vec![mapping]);
         w.policies = vec!["shop/db-from-web".parse().unwrap(), "shop/db-trial".parse().unwrap()];
     };
     let mut db = pod("db-0", "db", "10.0.2.1", "node-2", Tunnel::Hbone);

@@ -6,7 +6,7 @@ use crate::{
     selector::Labels,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 use weft_model::{
     Name, NetworkAddress, Service, ServiceKey, Workload,
     service::ServicePort,
@@ -91,9 +91,6 @@ impl IndexConfig {
         }
     }
 }
-
-/// Services of one workload, as they are being collected.
-pub(crate) type Behind = BTreeMap<ServiceKey, Vec<PortMapping>>;
 
 /// The ports of a service that `slice` carries, by name as Kubernetes joins them.
 pub(crate) fn ports_of_slice(service: &ServiceFacts, slice: &SliceFacts) -> Vec<PortMapping> {

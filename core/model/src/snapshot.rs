@@ -2,10 +2,12 @@
 
 mod endpoints;
 mod sharded;
+mod shared;
 mod store;
 
 pub use endpoints::{Endpoint, Endpoints};
 pub use sharded::Sharded;
+pub use shared::Shared;
 pub use store::{Changed, SnapshotStore, Viewpoint};
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use crate::{Identity, Name, NetworkAddress, PolicyKey, ServiceKey};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// A workload's unique name across clusters, `<cluster>/<group>/<kind>/<namespace>/<name>` as Istio forms it
 /// (`Kubernetes//Pod/shop/web-0`).
@@ -82,6 +82,9 @@ pub struct PortMapping {
     pub target_port: u16,
 }
 
+/// Services, and the ports under which each of them reaches a workload.
+pub type ServicePorts = BTreeMap<ServiceKey, Vec<PortMapping>>;
+
 /// Where a workload runs, for traffic that prefers what is near.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Locality {
@@ -134,8 +137,8 @@ pub struct Workload {
     pub policies: Vec<PolicyKey>,
     /// Whether it takes new connections.
     pub health: Health,
-    /// The services it stands behind, and with which ports.
-    pub services: BTreeMap<ServiceKey, Vec<PortMapping>>,
+    /// The services it stands behind, and with which ports. A snapshot's workloads that say the same share it.
+    pub services: Arc<ServicePorts>,
     /// Where it runs.
     pub locality: Locality,
 }
@@ -170,7 +173,7 @@ impl Workload {
             cluster: "Kubernetes".into(),
             policies: Vec::new(),
             health: Health::Healthy,
-            services: BTreeMap::new(),
+            services: Arc::default(),
             locality: Locality { region: empty.clone(), zone: empty.clone(), subzone: empty },
         }
     }

@@ -148,7 +148,7 @@ fn workload(n: usize) -> Workload {
     workload.tunnel = Tunnel::Hbone;
     workload.health = if n % 16 == 1 { Health::Unhealthy } else { Health::Healthy };
     let ports = vec![PortMapping { service_port: VIP.port(), target_port: 8080 }];
-    workload.services.insert(service_key(), ports);
+    Arc::make_mut(&mut workload.services).insert(service_key(), ports);
     workload
 }
 

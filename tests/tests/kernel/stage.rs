@@ -297,7 +297,7 @@ pub fn catalog(behind: &[(&str, &[IpAddr])]) -> Vec<Delta> {
     let mut deltas = vec![Delta::Service(service)];
     for (name, addresses) in behind {
         let Delta::Workload(mut w) = workload(name, addresses) else { continue };
-        w.services
+        std::sync::Arc::make_mut(&mut w.services)
             .insert(key.clone(), vec![PortMapping { service_port: SERVICE_PORT, target_port: TARGET_PORT }]);
         deltas.push(Delta::Workload(w));
     }

@@ -1,6 +1,7 @@
 //! Snapshot in, map writes out.
 
 use super::*;
+use std::sync::Arc;
 use weft_model::{
     Delta, NetworkAddress, Policy, PolicyKey, Service as ModelService, ServiceKey, SnapshotStore, Workload,
     policy::{Action, Clause, Match, PolicyScope, Rule, StringMatch},
@@ -192,7 +193,8 @@ fn a_service_s_local_endpoints_and_the_number_of_all() {
     let mut deltas = vec![Delta::Service(service.clone())];
     for (name, at) in [("db", "10.0.0.2"), ("far", "10.0.1.3")] {
         let mut w = workload(name, &[at]);
-        w.services.insert(key.clone(), vec![PortMapping { service_port: 80, target_port: 8081 }]);
+        Arc::make_mut(&mut w.services)
+            .insert(key.clone(), vec![PortMapping { service_port: 80, target_port: 8081 }]);
         deltas.push(put(w));
     }
     assert_eq!(

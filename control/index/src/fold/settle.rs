@@ -6,11 +6,14 @@ use crate::{
     finding::{Note, Severity},
     peer::{self, PeerFacts},
     selector,
-    workload::{Behind, ports_of_pod, ports_of_slice},
+    workload::{ports_of_pod, ports_of_slice},
 };
-use std::{collections::BTreeSet, mem, net::IpAddr};
+use std::{collections::BTreeSet, mem, net::IpAddr, sync::Arc};
 use weft_api::{Kind, ObjectKey};
-use weft_model::{NetworkAddress, Policy, PolicyKey, Workload, workload::Health};
+use weft_model::{
+    NetworkAddress, Policy, PolicyKey, Workload,
+    workload::{Health, ServicePorts},
+};
 
 impl Index {
     /// Works out everything that is marked. Policies come first: a node must not learn of a workload before it learns
@@ -130,7 +133,11 @@ impl Index {
         for (slice, endpoint) in self.endpoints.of_pod(pod) {
             let key = (slice.key.0.clone(), slice.service.clone());
             let Some(service) = self.services.get(&key) else { continue };
-            join(&mut workload.services, self.config.service_key(&key), ports_of_slice(service, slice));
+            join(
+                Arc::make_mut(&mut workload.services),
+                self.config.service_key(&key),
+                ports_of_slice(service, slice),
+            );
             if !endpoint.ready {
                 workload.health = Health::Unhealthy;
             }
@@ -141,7 +148,11 @@ impl Index {
                 && selector::matches(&service.selector, &pod.labels)
                 && !self.endpoints.has_slices(key)
             {
-                join(&mut workload.services, self.config.service_key(key), ports_of_pod(service, pod));
+                join(
+                    Arc::make_mut(&mut workload.services),
+                    self.config.service_key(key),
+                    ports_of_pod(service, pod),
+                );
             }
         }
         if let Some(locality) = self.nodes.get(&pod.node) {
@@ -180,7 +191,11 @@ impl Index {
             let key = (slice.key.0.clone(), slice.service.clone());
             let Some(service) = self.services.get(&key) else { continue };
             let w = workload.get_or_insert_with(|| self.config.bare(namespace, ip, endpoint));
-            join(&mut w.services, self.config.service_key(&key), ports_of_slice(service, slice));
+            join(
+                Arc::make_mut(&mut w.services),
+                self.config.service_key(&key),
+                ports_of_slice(service, slice),
+            );
             if !endpoint.ready {
                 w.health = Health::Unhealthy;
             }
@@ -190,7 +205,11 @@ impl Index {
 }
 
 /// A pod may be in several slices of one service: one for each address family, or for each set of ports.
-fn join(behind: &mut Behind, service: weft_model::ServiceKey, ports: Vec<weft_model::workload::PortMapping>) {
+fn join(
+    behind: &mut ServicePorts,
+    service: weft_model::ServiceKey,
+    ports: Vec<weft_model::workload::PortMapping>,
+) {
     let known = behind.entry(service).or_default();
     for port in ports {
         if !known.contains(&port) {

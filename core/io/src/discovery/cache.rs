@@ -14,7 +14,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
-use weft_model::{Delta, Snapshot};
+use weft_model::{Delta, Snapshot, snapshot::Shared};
 
 const FORMAT: u32 = 1;
 /// Who writes: the same resources may mean more to another version, which then asks for all of them anew.
@@ -82,12 +82,16 @@ impl CacheFile {
         if head.format != FORMAT {
             return Err(self.damaged(format!("format {} is not known", head.format)));
         }
-        let mut cached = Cached::default();
+        let (mut cached, mut shared) = (Cached::default(), Shared::default());
         for _ in 0..head.count {
             let resource = Resource::decode_length_delimited(&mut rest).map_err(|e| self.damaged(e))?;
             let url = resource.resource.as_ref().map_or("", |any| any.type_url.as_str());
             let kind = Kind::from_type_url(url).ok_or_else(|| self.damaged(format!("type `{url}`")))?;
-            cached.deltas.push(convert::decode(kind, &resource).map_err(|e| self.damaged(e))?);
+            let mut delta = convert::decode(kind, &resource).map_err(|e| self.damaged(e))?;
+            if let Delta::Workload(workload) = &mut delta {
+                shared.share(workload);
+            }
+            cached.deltas.push(delta);
             if head.writer == WRITER {
                 cached.versions.push((kind, resource.name, resource.version));
             }

@@ -1,6 +1,6 @@
 //! The one place where snapshots are made: a single writer applies deltas, readers load the newest snapshot.
 
-use super::{Endpoint, Endpoints, PolicySet, ServiceEntry, Snapshot};
+use super::{Endpoint, Endpoints, PolicySet, ServiceEntry, Shared, Snapshot};
 use crate::{
     Delta, Name, Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid,
     policy::{Action, PolicyIndex, PolicyScope, Rule},
@@ -66,7 +66,7 @@ struct Writer {
     retired: FxHashSet<PolicyKey>,
     /// How many workloads share a list of selected policies.
     selections: FxHashMap<Arc<[PolicyKey]>, usize>,
-    names: FxHashSet<Name>,
+    shared: Shared,
 }
 
 impl SnapshotStore {
@@ -125,7 +125,7 @@ impl Step<'_> {
             return;
         }
         self.drop_workload(&workload.uid.clone());
-        self.writer.intern(&mut workload);
+        self.writer.shared.share(&mut workload);
         let uid = workload.uid.clone();
         // Pods on the host's network share the node's address: it stands for none of them.
         if !workload.host_network {
@@ -357,38 +357,6 @@ impl Viewpoint {
             Scope::Node => self.node.as_ref() == Some(&workload.node),
             Scope::Cluster => self.cluster.as_ref() == Some(&workload.cluster),
             Scope::Network => self.network.as_ref() == Some(&workload.network),
-        }
-    }
-}
-
-/// Names beyond this many are no longer shared: an upper bound on what a stream of odd names can hold in memory.
-const MAX_NAMES: usize = 65_536;
-
-impl Writer {
-    /// Makes the names that repeat across workloads share one allocation each.
-    fn intern(&mut self, w: &mut Workload) {
-        let locality = &mut w.locality;
-        for name in [
-            &mut w.namespace,
-            &mut w.trust_domain,
-            &mut w.service_account,
-            &mut w.network,
-            &mut w.node,
-            &mut w.workload_name,
-            &mut w.canonical_name,
-            &mut w.canonical_revision,
-            &mut w.cluster,
-            &mut locality.region,
-            &mut locality.zone,
-            &mut locality.subzone,
-        ] {
-            match self.names.get(&**name) {
-                Some(known) => *name = known.clone(),
-                None if self.names.len() < MAX_NAMES => {
-                    self.names.insert(name.clone());
-                }
-                None => {}
-            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
-use weft_model::Delta;
+use weft_model::{Delta, snapshot::Shared};
 
 /// One resource that is held.
 #[derive(Debug)]
@@ -71,17 +71,22 @@ impl Held {
         let held = self.of(kind);
         let mut deltas = Vec::with_capacity(response.resources.len() + response.removed_resources.len());
         let mut refused = Vec::new();
+        // Before the next one is decoded, so that its short-lived parts take the place of this one's.
+        let mut shared = Shared::default();
         for name in response.removed_resources {
             deltas.extend(held.remove(&name).and_then(|old| convert::gone(old.entity, &name)));
         }
         for resource in response.resources {
-            let delta = match convert::decode(kind, &resource) {
+            let mut delta = match convert::decode(kind, &resource) {
                 Ok(delta) => delta,
                 Err(e) => {
                     refused.push(e);
                     continue;
                 }
             };
+            if let Delta::Workload(workload) = &mut delta {
+                shared.share(workload);
+            }
             let (entity, name) = convert::name_of(&delta);
             let old = held.insert(name.clone(), Entry { entity, version: resource.version.into() });
             if let Some(old) = old.filter(|old| old.entity != entity) {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::discovery::proto::discovery::Resource;
 use prost::Message;
+use std::sync::Arc;
 use weft_model::{
     Delta, NetworkAddress, Policy, PolicyKey, Service, ServiceKey, Workload,
     policy::{Action, Clause, Match, PolicyScope, Rule, ServiceAccountMatch, StringMatch},
@@ -33,11 +34,13 @@ fn workload() -> Workload {
         workload_type: OwnerKind::CronJob,
         policies: vec!["shop/p".parse().unwrap()],
         health: Health::Unhealthy,
-        services: [(
-            key("shop/web.shop.svc.cluster.local"),
-            vec![PortMapping { service_port: 80, target_port: 8080 }],
-        )]
-        .into(),
+        services: Arc::new(
+            [(
+                key("shop/web.shop.svc.cluster.local"),
+                vec![PortMapping { service_port: 80, target_port: 8080 }],
+            )]
+            .into(),
+        ),
         locality: Locality { region: "r".into(), zone: "z".into(), subzone: "s".into() },
         ..Workload::new("c//Pod/shop/web-0", "shop", "web-0", "web")
     }

@@ -2,10 +2,10 @@
 
 use super::field::{self, FieldError};
 use crate::discovery::proto::workload as wds;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use weft_model::{
     Name, Workload,
-    workload::{Health, Kind, Locality, PortMapping, Tunnel},
+    workload::{Health, Kind, Locality, PortMapping, ServicePorts, Tunnel},
 };
 
 /// Istio elides the trust domain where it is the mesh's default.
@@ -55,7 +55,7 @@ pub(super) fn from_wire(w: wds::Workload) -> Result<Workload, FieldError> {
             .map(|p| p.parse().map_err(|_| FieldError::invalid("authorization_policies", p)))
             .collect::<Result<_, _>>()?,
         health,
-        services: services(w.services)?,
+        services: Arc::new(services(w.services)?),
         locality: Locality {
             region: locality.region.into(),
             zone: locality.zone.into(),
@@ -68,9 +68,7 @@ fn or(s: String, default: &str) -> Name {
     if s.is_empty() { default.into() } else { s.into() }
 }
 
-fn services(
-    services: BTreeMap<String, wds::PortList>,
-) -> Result<BTreeMap<weft_model::ServiceKey, Vec<PortMapping>>, FieldError> {
+fn services(services: BTreeMap<String, wds::PortList>) -> Result<ServicePorts, FieldError> {
     services
         .into_iter()
         .map(|(key, list)| {

@@ -32,7 +32,7 @@ fn store() -> SnapshotStore {
     service.ports = vec![ServicePort { service_port: 80, target_port: 5432 }];
     let mut db = pod("db", "10.0.1.2", Tunnel::Hbone);
     let mapping = PortMapping { service_port: 80, target_port: 5432 };
-    db.services.insert(service.key.clone(), vec![mapping]);
+    Arc::make_mut(&mut db.services).insert(service.key.clone(), vec![mapping]);
     store.apply(vec![
         Delta::Service(service),
         Delta::Workload(Box::new(db)),

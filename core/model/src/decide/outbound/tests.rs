@@ -13,7 +13,8 @@ fn workload(name: &str, ip: &str, tunnel: Tunnel) -> Workload {
 }
 
 fn behind(mut w: Workload, service: &Service, target: u16) -> Workload {
-    w.services.insert(service.key.clone(), vec![PortMapping { service_port: 80, target_port: target }]);
+    Arc::make_mut(&mut w.services)
+        .insert(service.key.clone(), vec![PortMapping { service_port: 80, target_port: target }]);
     w
 }
 

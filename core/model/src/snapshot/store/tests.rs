@@ -17,7 +17,8 @@ fn service(name: &str) -> Service {
 }
 
 fn behind(mut w: Workload, s: &Service) -> Workload {
-    w.services.insert(s.key.clone(), vec![PortMapping { service_port: 80, target_port: 80 }]);
+    Arc::make_mut(&mut w.services)
+        .insert(s.key.clone(), vec![PortMapping { service_port: 80, target_port: 80 }]);
     w
 }
 
