@@ -3,6 +3,7 @@
 use super::{
     authorize::{authorize, may_speak_for, target},
     deliver::{Client, deliver},
+    revoke::overtaken,
 };
 use crate::{
     lanes::{Accepted, Closing, Lane, reset},
@@ -31,7 +32,8 @@ pub async fn accept_plain(lane: Rc<Lane>, accepted: Accepted) {
     let verdict = authorize(&snapshot, &workload, None, client.ip(), local);
     facts.policy = verdict.policy;
     let record = lane.records.record(facts);
-    if let Some(reason) = verdict.refused {
+    let overtaken = || overtaken(&lane.shared.store, snapshot.version, record.live());
+    if let Some(reason) = verdict.refused.or_else(overtaken) {
         reset(tcp);
         return record.finish(reason);
     }
@@ -144,7 +146,8 @@ impl Tunnel {
         let verdict = authorize(&snapshot, &workload, Some(&incoming.peer), from.ip, to);
         facts.policy = verdict.policy;
         let record = lane.records.record(facts);
-        if let Some(reason) = verdict.refused {
+        let overtaken = || overtaken(&lane.shared.store, snapshot.version, record.live());
+        if let Some(reason) = verdict.refused.or_else(overtaken) {
             incoming.refuse(StatusCode::UNAUTHORIZED);
             return record.finish(reason);
         }

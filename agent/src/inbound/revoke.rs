@@ -1,14 +1,25 @@
 //! Connections that were allowed once and no longer are.
 
 use super::authorize::authorize;
-use weft_io::telemetry::{Connections, Direction, Facts, Path};
-use weft_model::{Reason, Snapshot};
+use weft_io::telemetry::{Connections, Direction, Facts, Live, Path};
+use weft_model::{Reason, Snapshot, SnapshotStore};
 
 /// Asks every live connection to close that `snapshot` would refuse now; answers how many that are.
 ///
 /// Those that are still allowed notice nothing.
 pub fn revoke(snapshot: &Snapshot, connections: &Connections) -> usize {
     connections.close_where(|facts| is_refused(snapshot, facts).then_some(Reason::PolicyChanged))
+}
+
+/// Why a connection that was allowed by the snapshot of version `asked` may not begin after all: the state of the mesh has
+/// moved on since, and refuses it.
+///
+/// To be asked once the connection's record is in the table. A change before that moment is seen here, and a later one finds
+/// the record by [`revoke`]; without this question a change between the two would be missed by both.
+pub fn overtaken(store: &SnapshotStore, asked: u64, connection: &Live) -> Option<Reason> {
+    let now = store.load();
+    let refused = now.version != asked && connection.with_facts(|facts| is_refused(&now, facts));
+    refused.then_some(Reason::PolicyChanged)
 }
 
 /// Outbound connections are judged where they arrive; what the kernel joined directly has both ends here.
@@ -29,7 +40,7 @@ mod tests {
     use std::sync::Arc;
     use weft_io::telemetry::{AccessLog, Config, Telemetry};
     use weft_model::{
-        Delta, Identity, Policy, PolicyKey, SnapshotStore, Workload,
+        Delta, Identity, Policy, PolicyKey, Workload,
         policy::{Action, Clause, Match, PolicyScope, Rule, StringMatch},
     };
 
@@ -54,6 +65,23 @@ mod tests {
             dry_run: false,
             rules: vec![Rule { clauses: vec![Clause { matches }] }],
         })
+    }
+
+    #[test]
+    fn a_change_between_the_verdict_and_the_record_is_not_missed() {
+        let store = SnapshotStore::default();
+        let mut db = Workload::new("k//Pod/shop/db", "shop", "db", "db");
+        db.addresses = vec!["10.0.0.2".parse().unwrap()];
+        store.apply(vec![Delta::Workload(Box::new(db))]);
+        let telemetry = Telemetry::new(&Config::default(), AccessLog::off());
+        let worker = Arc::clone(&telemetry).worker(0);
+        let asked = store.load().version;
+        store.apply(vec![deny("cluster.local/ns/shop/sa/web")]);
+        // The walk for this change is over before the connection is in the table.
+        assert_eq!(revoke(&store.load(), &telemetry.connections), 0);
+        let (web, cart) = (worker.record(facts(&store, "web")), worker.record(facts(&store, "cart")));
+        assert_eq!(overtaken(&store, asked, web.live()), Some(Reason::PolicyChanged));
+        assert_eq!(overtaken(&store, asked, cart.live()), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{
     door::Door,
 };
 use crate::{
-    kernel::ArrivalKind,
+    kernel::{Arrival, ArrivalKind},
     lanes::{Accepted, Closing, Lane, reset},
     pods::Pod,
 };
@@ -16,7 +16,7 @@ use weft_io::{
     lifecycle::drain::Watcher,
     relay::{self, Side},
 };
-use weft_model::Reason;
+use weft_model::{Reason, decide::Drawn};
 
 /// Takes a captured connection, for which the kernel knows where it was meant to go.
 pub async fn accept(lane: Rc<Lane>, accepted: Accepted) {
@@ -28,7 +28,8 @@ pub async fn accept(lane: Rc<Lane>, accepted: Accepted) {
         reset(tcp);
         return;
     };
-    carry(lane, pod, (tcp, client), arrival.original, drain, Door::Captured).await;
+    let asked = (arrival.original, drawn(&arrival));
+    carry(lane, pod, (tcp, client), asked, drain, Door::Captured).await;
 }
 
 /// Takes a connection whose application says where it wants to go.
@@ -47,7 +48,16 @@ pub async fn accept_asked(lane: Rc<Lane>, accepted: Accepted, door: Door) {
         tracing::debug!(pod = %pod.spec, %client, "an application asked for nothing that is known");
         return door.refuse(tcp, Reason::BadRequest).await;
     };
-    carry(lane, pod, (tcp, client), destination, drain, door).await;
+    carry(lane, pod, (tcp, client), (destination, Drawn::Nothing), drain, door).await;
+}
+
+/// What the kernel has settled about a connection before it captured it.
+fn drawn(arrival: &Arrival) -> Drawn {
+    match arrival.backend {
+        Some(endpoint) => Drawn::Endpoint(endpoint),
+        None if arrival.remote_only => Drawn::Elsewhere,
+        None => Drawn::Nothing,
+    }
 }
 
 /// Carries the connection of `client`, an application in `pod`, to `destination`.
@@ -58,7 +68,7 @@ async fn carry(
     lane: Rc<Lane>,
     pod: Arc<Pod>,
     (mut tcp, client): (TcpStream, SocketAddr),
-    destination: SocketAddr,
+    (destination, drawn): (SocketAddr, Drawn),
     drain: Watcher,
     door: Door,
 ) {
@@ -67,7 +77,7 @@ async fn carry(
         reset(tcp);
         return;
     };
-    let Plan { outbound, facts } = classify(&snapshot, &source, client, destination, rand::random());
+    let Plan { outbound, facts } = classify(&snapshot, &source, client, destination, drawn, rand::random());
     drop(snapshot);
     let record = lane.records.record(facts);
     let closing = Closing::new(pod.clone(), drain);

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 use weft_io::telemetry::{Direction, Facts, Path};
 use weft_model::{
     Snapshot, Workload,
-    decide::{self, Outbound},
+    decide::{self, Drawn, Outbound},
 };
 
 /// What to do with a connection, and what is known of it.
@@ -15,15 +15,16 @@ pub struct Plan {
     pub facts: Facts,
 }
 
-/// Decides for the connection of `client`, in `source`, to `destination`.
+/// Decides for the connection of `client`, in `source`, to `destination`, about which the kernel has settled `drawn`.
 pub fn classify(
     snapshot: &Snapshot,
     source: &Arc<Workload>,
     client: SocketAddr,
     destination: SocketAddr,
+    drawn: Drawn,
     rand: u64,
 ) -> Plan {
-    let outbound = decide::outbound(snapshot, source, destination, rand);
+    let outbound = decide::outbound_drawn(snapshot, source, destination, drawn, rand);
     let mut facts = Facts::new(Direction::Outbound, client, destination);
     facts.source = Some(source.clone());
     match &outbound {
@@ -71,7 +72,8 @@ mod tests {
         let snapshot = store.load();
         let source = snapshot.workload("k//Pod/shop/web").unwrap();
         let plan = |to: &str| {
-            classify(&snapshot, source, "10.0.0.1:4000".parse().unwrap(), to.parse().unwrap(), 0).facts
+            let client = "10.0.0.1:4000".parse().unwrap();
+            classify(&snapshot, source, client, to.parse().unwrap(), Drawn::Nothing, 0).facts
         };
 
         let tunnel = plan("10.0.0.2:5432");

@@ -4,7 +4,6 @@ use crate::{
     lanes::Lane,
     pods::{Application, Pod, sockets},
 };
-use http::StatusCode;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -12,7 +11,7 @@ use std::{
 };
 use tokio::net::TcpStream;
 use weft_io::{
-    hbone::{Authority, Baggage, Forwarded, HboneError, PoolKey, Stream, Traceparent, client::Connect},
+    hbone::{Authority, Baggage, Forwarded, PoolKey, Stream, Traceparent, client::Connect},
     telemetry::Record,
 };
 use weft_model::{
@@ -88,11 +87,7 @@ async fn open_tunnel(
     let dial = move || dial(netns.clone(), hop, from);
     lane.pool.open(&key, &cert, dial, &connect).await.map_err(|error| {
         tracing::debug!(pod = %pod.spec, %hop, %error, "no tunnel");
-        match error {
-            // The peer may not, and the application behind it cannot: who is at fault is not the same.
-            HboneError::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. } => Reason::ConnectFailed,
-            error => error.reason(),
-        }
+        error.reason()
     })
 }
 

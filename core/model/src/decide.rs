@@ -6,4 +6,4 @@ mod outbound;
 
 pub use explain::{Explanation, Held, Way, explain};
 pub use inbound::{Verdict, inbound};
-pub use outbound::{Outbound, Tunnelled, outbound};
+pub use outbound::{Drawn, Outbound, Tunnelled, outbound, outbound_drawn};

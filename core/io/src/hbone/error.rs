@@ -81,6 +81,8 @@ impl HboneError {
                 Reason::TlsFailure
             }
             Self::Http2 { .. } => Reason::TunnelLost,
+            // The peer is willing, and the application behind it cannot be reached.
+            Self::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. } => Reason::ConnectFailed,
             Self::Refused { .. } => Reason::RejectedByPeer,
             Self::PoolClosed => Reason::Drained,
         }

@@ -190,6 +190,9 @@ fn refusals_carry_their_status() {
         for (port, wanted) in [(1, StatusCode::UNAUTHORIZED), (2, StatusCode::SERVICE_UNAVAILABLE)] {
             let error = m.pool.open(&m.key, &m.cert, dial.clone(), &to(port)).await.unwrap_err();
             assert!(matches!(error, HboneError::Refused { status, .. } if status == wanted), "{error}");
+            let unreachable = wanted == StatusCode::SERVICE_UNAVAILABLE;
+            let reason = if unreachable { Reason::ConnectFailed } else { Reason::RejectedByPeer };
+            assert_eq!(error.reason(), reason);
         }
         let error = m.pool.open(&m.key, &m.cert, dial.clone(), &to(3)).await.unwrap_err();
         assert_eq!(error.reason(), Reason::ConnectTimeout);

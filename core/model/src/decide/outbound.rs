@@ -3,7 +3,7 @@
 use crate::{
     Identity, Name, NetworkAddress, Reason, Service, ServiceKey, Snapshot, Workload,
     snapshot::{Endpoint, ServiceEntry, Target},
-    workload::{Gateway, GatewayDestination},
+    workload::{Gateway, GatewayDestination, Health},
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -53,14 +53,40 @@ pub struct Tunnelled {
     pub via_waypoint: bool,
 }
 
+/// What the kernel has settled about a connection to a service before it captured it.
+///
+/// The kernel draws among all endpoints and joins those of its own node by itself. Drawing again without regard to that
+/// would give the node's own endpoints more than their share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Drawn {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// An endpoint that it cannot join, whichever.
+    Elsewhere,
+    /// This endpoint of its own node.
+    Endpoint(SocketAddr),
+}
+
 /// Decides where the connection of `source` to `to` goes. `rand` chooses among endpoints.
 ///
 /// The order is ztunnel's: a service's waypoint, then an endpoint of the service, or the workload with that address
 /// (through its waypoint if it has one); what the mesh does not know goes on untouched.
 pub fn outbound(snapshot: &Snapshot, source: &Workload, to: SocketAddr, rand: u64) -> Outbound {
+    outbound_drawn(snapshot, source, to, Drawn::Nothing, rand)
+}
+
+/// [`outbound`] for a connection about which the kernel has settled something.
+pub fn outbound_drawn(
+    snapshot: &Snapshot,
+    source: &Workload,
+    to: SocketAddr,
+    drawn: Drawn,
+    rand: u64,
+) -> Outbound {
     let address = NetworkAddress::new(source.network.clone(), to.ip());
     match snapshot.target_at(&address) {
-        Some(Target::Service(service)) => to_service(snapshot, source, service, to, rand),
+        Some(Target::Service(service)) => to_service(snapshot, source, service, to, drawn, rand),
         Some(Target::Workload(workload)) => to_workload(snapshot, source, workload, to, rand),
         None => Outbound::Plain { to, workload: None, service: None },
     }
@@ -71,6 +97,7 @@ fn to_service(
     source: &Workload,
     service: Arc<ServiceEntry>,
     to: SocketAddr,
+    drawn: Drawn,
     rand: u64,
 ) -> Outbound {
     if let Some(waypoint) = &service.service.waypoint {
@@ -84,12 +111,25 @@ fn to_service(
         Some(p) => Some(p),
         None => (port.target_port != 0).then_some(port.target_port),
     };
-    let picked = service
-        .endpoints
-        .pick(rand, |e| target(&e.workload).is_some() && address_for(&e.workload, to.ip(), source).is_some());
-    let found = picked.and_then(|Endpoint { workload }| {
-        let ip = address_for(workload, to.ip(), source)?;
-        Some((workload.clone(), SocketAddr::new(ip, target(workload)?)))
+    let usable = |w: &Workload| target(w).is_some() && address_for(w, to.ip(), source).is_some();
+    let any = || service.endpoints.pick(rand, |e| usable(&e.workload)).map(|e| e.workload.clone());
+    // The snapshot may have moved on since the kernel drew: what it drew from is not there any more.
+    let picked = match drawn {
+        Drawn::Nothing => any(),
+        Drawn::Elsewhere => {
+            let elsewhere = |e: &Endpoint| !is_joined(&e.workload, source) && usable(&e.workload);
+            service.endpoints.pick(rand, elsewhere).map(|e| e.workload.clone()).or_else(any)
+        }
+        Drawn::Endpoint(at) => snapshot
+            .workload_at(&NetworkAddress::new(source.network.clone(), at.ip()))
+            .filter(|w| is_endpoint(&service.service, w) && target(w) == Some(at.port()))
+            .cloned()
+            .or_else(any),
+    };
+    let found = picked.and_then(|workload| {
+        let ip = address_for(&workload, to.ip(), source)?;
+        let port = target(&workload)?;
+        Some((workload, SocketAddr::new(ip, port)))
     });
     match found {
         Some((workload, at)) => reach(workload, at, Some(service)),
@@ -110,6 +150,17 @@ fn to_workload(
         return through(snapshot, source, waypoint, to, None, rand);
     }
     reach(workload, to, None)
+}
+
+/// Whether new connections to the service may go to `workload`.
+fn is_endpoint(service: &Service, workload: &Workload) -> bool {
+    let ready = workload.health == Health::Healthy || service.load_balancing.publish_not_ready;
+    ready && workload.services.contains_key(&service.key)
+}
+
+/// Whether the kernel of `source`'s node joins connections to `workload` by itself.
+fn is_joined(workload: &Workload, source: &Workload) -> bool {
+    workload.is_meshed() && workload.node == source.node
 }
 
 /// Sends the connection straight to `workload`, by the protocol that it speaks.

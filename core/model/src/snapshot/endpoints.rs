@@ -55,14 +55,37 @@ impl Endpoints {
         }
     }
 
-    /// Picks an endpoint for which `usable` holds, starting at a place that `rand` chooses. The cost does not grow with
-    /// the number of endpoints unless most are unusable.
+    /// Picks an endpoint for which `usable` holds, all of them alike; `rand` chooses. The cost does not grow with the number
+    /// of endpoints unless most are unusable.
     pub fn pick(&self, rand: u64, usable: impl Fn(&Endpoint) -> bool) -> Option<&Endpoint> {
+        /// Draws before the usable ones are counted instead.
+        const DRAWS: usize = 8;
         let from = self.pickable();
         if from.is_empty() {
             return None;
         }
-        let start = ((u128::from(rand) * from.len() as u128) >> 64) as usize;
-        from[start..].iter().chain(&from[..start]).find(|e| usable(e))
+        let mut random = rand;
+        for _ in 0..DRAWS {
+            let drawn = &from[place(random, from.len())];
+            if usable(drawn) {
+                return Some(drawn);
+            }
+            random = mix(random);
+        }
+        let count = from.iter().filter(|e| usable(e)).count();
+        from.iter().filter(|e| usable(e)).nth(place(random, count))
     }
+}
+
+/// A place among `count`, each as likely as the next.
+fn place(random: u64, count: usize) -> usize {
+    ((u128::from(random) * count as u128) >> 64) as usize
+}
+
+/// Another random number out of one: the steps of SplitMix64.
+fn mix(random: u64) -> u64 {
+    let x = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }

@@ -135,6 +135,58 @@ fn endpoints_are_picked_evenly() {
     assert!(seen.values().all(|n| (99..=101).contains(n)), "{seen:?}");
 }
 
+/// Where `count` connections to the service at 10.96.0.1 go that the kernel drew `drawn` for.
+fn spread(m: &Snapshot, drawn: Drawn, count: u64) -> std::collections::BTreeMap<SocketAddr, u64> {
+    let mut source = client();
+    source.node = "here".into();
+    let mut seen = std::collections::BTreeMap::new();
+    for n in 0..count {
+        let rand = n.wrapping_mul(u64::MAX / count);
+        let o = outbound_drawn(m, &source, "10.96.0.1:80".parse().unwrap(), drawn, rand);
+        *seen.entry(tunnelled(o).authority).or_insert(0) += 1;
+    }
+    seen
+}
+
+/// A service of six endpoints: 10.0.1.0 to 10.0.1.3 on the node `here`, the others elsewhere.
+fn half_here() -> Arc<Snapshot> {
+    let s = service("api", "10.96.0.1");
+    let endpoint = |n: u8| {
+        let mut w = workload(&format!("api-{n}"), &format!("10.0.1.{n}"), Tunnel::Hbone);
+        w.node = if n < 4 { "here".into() } else { "there".into() };
+        behind(w, &s, 80)
+    };
+    mesh((0..6).map(endpoint).collect(), vec![s.clone()])
+}
+
+#[test]
+fn what_the_kernel_drew_elsewhere_goes_elsewhere_and_evenly() {
+    let seen = spread(&half_here(), Drawn::Elsewhere, 6000);
+    assert_eq!(seen.keys().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.1.4:80", "10.0.1.5:80"]);
+    assert!(seen.values().all(|n| (2700..=3300).contains(n)), "{seen:?}");
+    assert_eq!(spread(&half_here(), Drawn::Nothing, 6000).len(), 6);
+}
+
+#[test]
+fn the_endpoint_that_the_kernel_drew_is_kept_while_it_is_one() {
+    let m = half_here();
+    let drawn = |at: &str| Drawn::Endpoint(at.parse().unwrap());
+    let seen = spread(&m, drawn("10.0.1.2:80"), 10);
+    assert_eq!(seen.keys().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.1.2:80"]);
+    for gone in ["10.0.1.2:81", "10.0.1.9:80"] {
+        assert_eq!(spread(&m, drawn(gone), 600).len(), 6, "{gone}");
+    }
+}
+
+#[test]
+fn with_no_endpoint_elsewhere_those_of_the_node_are_as_good() {
+    let s = service("api", "10.96.0.1");
+    let mut w = workload("api-0", "10.0.1.0", Tunnel::Hbone);
+    w.node = "here".into();
+    let m = mesh(vec![behind(w, &s, 80)], vec![s]);
+    assert_eq!(spread(&m, Drawn::Elsewhere, 4).len(), 1);
+}
+
 #[test]
 fn a_waypoint_is_passed_first_and_keeps_what_was_asked_for() {
     let wp = service("waypoint", "10.96.0.9");
