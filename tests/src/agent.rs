@@ -31,11 +31,14 @@ pub struct Agent {
 impl Agent {
     /// Starts the agent of a node, for the pods that the manifests put there, and waits until it is ready.
     pub fn start(cluster: &Cluster, control: &Control, node: &Node) -> Result<Self> {
-        Self::start_with(cluster, control, node, &Map::new())
+        let mut agent = Self::begin(cluster, control, node, &Map::new())?;
+        agent.wait_ready()?;
+        Ok(agent)
     }
 
-    /// Like [`Agent::start`], with keys of the configuration that are not the harness's own.
-    pub fn start_with(
+    /// Like [`Agent::start`], with keys of the configuration that are not the harness's own, and without waiting for
+    /// anything.
+    pub fn begin(
         cluster: &Cluster,
         control: &Control,
         node: &Node,
@@ -43,9 +46,7 @@ impl Agent {
     ) -> Result<Self> {
         let config = configure(cluster, control, node, settings)?;
         let process = spawn(node, &config)?;
-        let mut agent = Self { node: node.clone(), config, process };
-        agent.wait_ready()?;
-        Ok(agent)
+        Ok(Self { node: node.clone(), config, process })
     }
 
     /// The process.

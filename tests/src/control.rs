@@ -110,16 +110,16 @@ fn spawn(place: &Place, manifests: &Path, state: &Path, flags: &[String]) -> Res
     place.spawn("weft-control", binaries::find("weft-control")?, &args)
 }
 
-fn root(state: &Path) -> PathBuf {
+pub(crate) fn root(state: &Path) -> PathBuf {
     state.join("root.pem")
 }
 
-fn token(state: &Path, node: &str) -> PathBuf {
+pub(crate) fn token(state: &Path, node: &str) -> PathBuf {
     state.join("tokens").join(node)
 }
 
 /// Lets a node in: its token is a file named after it.
-fn invent_token(state: &Path, node: &str) -> Result<()> {
+pub(crate) fn invent_token(state: &Path, node: &str) -> Result<()> {
     let mut random = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
     let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -101,6 +101,12 @@ impl Manifests {
         Ok(manifests)
     }
 
+    /// Whether the pod's namespace takes part in the mesh.
+    pub fn is_meshed(&self, pod: &PodManifest) -> bool {
+        let labels = self.namespaces.get(&pod.namespace);
+        labels.and_then(|labels| labels.get("weft.dev/mesh")).is_some_and(|value| value == "enabled")
+    }
+
     /// Adds the objects of one file's text.
     fn add(&mut self, text: &str) -> Result<()> {
         for document in serde_yaml_ng::Deserializer::from_str(text) {

@@ -52,8 +52,10 @@ impl Mesh {
         let control = Control::start_with(&cluster, &options.control)?;
         let mut agents = BTreeMap::new();
         for (name, node) in &cluster.nodes {
-            agents.insert(name.clone(), Agent::start_with(&cluster, &control, node, &options.agent)?);
+            agents.insert(name.clone(), Agent::begin(&cluster, &control, node, &options.agent)?);
         }
+        // All of them load their kernel programs at the same time.
+        agents.values_mut().try_for_each(Agent::wait_ready)?;
         Ok(Self { agents, control, applications, cluster })
     }
 

@@ -10,7 +10,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     os::unix::process::CommandExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::Arc,
     thread,
@@ -48,42 +48,43 @@ impl Place {
 
     /// Starts a process that goes on, its output in the log `<name>.log` of the run.
     pub fn spawn(&self, name: &str, program: impl AsRef<OsStr>, args: &[&str]) -> Result<Process> {
-        let log = self.run.logs().join(format!("{}.log", name.replace('/', ".")));
-        let output = File::options().create(true).append(true).open(&log)?;
-        let seen = output.metadata()?.len();
-        let mut command = self.command(program.as_ref(), args);
-        command.stdout(output.try_clone()?).stderr(output);
-        let child =
-            self.netns.run(|| Ok(command.spawn()?)).with_context(|| format!("cannot start {name}"))?;
-        Ok(Process { name: name.to_owned(), child, log, seen })
+        let command = self.command(program.as_ref(), args);
+        self.netns.run(|| Process::start(name, command, &self.run.logs()))
     }
 
     /// Runs a program to its end and gives its output; kills it when `limit` is over.
     pub fn output(&self, program: impl AsRef<OsStr>, args: &[&str], limit: Duration) -> Result<Output> {
         let program = program.as_ref();
+        let what = format!("{} {} in {}", program.display(), args.join(" "), self.name);
         let mut command = self.command(program, args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = self.netns.run(|| Ok(command.spawn()?)).context("cannot start a process")?;
-        let pid = pid(&child);
-        // Its pipes are drained while the clock runs, or a talkative one would never end.
-        let reader = thread::spawn(move || child.wait_with_output());
-        let end = Instant::now() + limit;
-        while !reader.is_finished() {
-            if Instant::now() >= end {
-                kill(pid, Signal::SIGKILL).ok();
-                let output = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
-                bail!(
-                    "{} {} in {} took longer than {limit:?}: {}",
-                    program.display(),
-                    args.join(" "),
-                    self.name,
-                    String::from_utf8_lossy(&output.stderr).trim()
-                );
-            }
-            thread::sleep(POLL);
-        }
-        Ok(reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??)
+        finish(child, &what, limit)
     }
+}
+
+/// Runs a command to its end, here and as the user that we are, and gives its output; kills it when `limit` is over.
+pub fn output(mut command: Command, limit: Duration) -> Result<Output> {
+    let what = format!("{command:?}");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().with_context(|| format!("cannot start {what}"))?;
+    finish(child, &what, limit)
+}
+
+/// Waits for the end of `child`, whose pipes are drained while the clock runs, or a talkative one would never end.
+fn finish(child: Child, what: &str, limit: Duration) -> Result<Output> {
+    let pid = pid(&child);
+    let reader = thread::spawn(move || child.wait_with_output());
+    let end = Instant::now() + limit;
+    while !reader.is_finished() {
+        if Instant::now() >= end {
+            kill(pid, Signal::SIGKILL).ok();
+            let output = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+            bail!("{what} took longer than {limit:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        thread::sleep(POLL);
+    }
+    Ok(reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??)
 }
 
 /// A running process; killed when dropped.
@@ -97,6 +98,16 @@ pub struct Process {
 }
 
 impl Process {
+    /// Starts a command that goes on, its output in the log `<name>.log` of the directory `logs`.
+    pub fn start(name: &str, mut command: Command, logs: &Path) -> Result<Self> {
+        let log = logs.join(format!("{}.log", name.replace('/', ".")));
+        let output = File::options().create(true).append(true).open(&log)?;
+        let seen = output.metadata()?.len();
+        command.stdout(output.try_clone()?).stderr(output);
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { name: name.to_owned(), child, log, seen })
+    }
+
     /// Its name, as given at the start.
     pub fn name(&self) -> &str {
         &self.name
@@ -179,6 +190,11 @@ impl Drop for Process {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// SIGKILL for a process that was started in a group of its own, and for all who descend from it.
+pub fn kill_group(leader: u32) {
+    kill(Pid::from_raw(-leader.cast_signed()), Signal::SIGKILL).ok();
 }
 
 fn pid(child: &Child) -> Pid {

@@ -25,6 +25,9 @@ const SAVE_LOGS: &str = "WEFT_SAVE_LOGS";
 /// The file in a run's directory that its owner holds locked.
 pub(crate) const LOCK: &str = "lock";
 
+/// The file in a run's directory that asks for the run to stay.
+pub(crate) const KEEP: &str = "keep";
+
 /// One run; dropping it removes all that carries its name, unless [`Run::keep`] was called.
 #[derive(Debug)]
 pub struct Run {
@@ -76,7 +79,7 @@ impl Run {
 
     /// Leave everything in place when this value goes; `sweep::remove` takes it away later.
     pub fn keep(&self) -> Result<()> {
-        fs::write(self.directory().join("keep"), "")?;
+        fs::write(self.directory().join(KEEP), "")?;
         self.kept.store(true, Ordering::Relaxed);
         Ok(())
     }

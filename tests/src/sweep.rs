@@ -40,7 +40,7 @@ pub(crate) fn clear(run: &str) -> Result<()> {
 pub fn remove_stale() -> Result<Vec<String>> {
     let mut gone = Vec::new();
     for name in names()? {
-        let kept = run::directory(&name).join("keep").exists();
+        let kept = is_kept(&name);
         // The lock is held until the run is gone, so that two sweeps do not meet in one.
         if let (false, Some(_lock)) = (kept, run::lock(&name)?) {
             remove(&name)?;
@@ -48,6 +48,11 @@ pub fn remove_stale() -> Result<Vec<String>> {
         }
     }
     Ok(gone)
+}
+
+/// Whether the run of this name was asked to stay when its owner went.
+pub fn is_kept(run: &str) -> bool {
+    run::directory(run).join(run::KEEP).exists()
 }
 
 /// Removes the runs that nobody holds any more and that were asked to stay; their names.

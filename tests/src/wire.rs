@@ -11,9 +11,9 @@ use std::{
 /// A capture, read back.
 #[derive(Clone, Debug)]
 pub struct Wire {
-    /// The pcap file.
-    pub file: PathBuf,
-    /// Frames of any kind.
+    /// The pcap file; none where a proxy in between kept the bytes.
+    pub file: Option<PathBuf>,
+    /// Frames of any kind; or reads, where a proxy kept the bytes.
     pub frames: u64,
     /// Bytes of all frames.
     pub bytes: u64,
@@ -63,16 +63,21 @@ impl Wire {
     pub fn read(file: &Path) -> Result<Self> {
         let data = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let mut wire = Self::parse(&data).with_context(|| format!("{}", file.display()))?;
-        wire.file = file.to_owned();
+        wire.file = Some(file.to_owned());
         Ok(wire)
+    }
+
+    /// What a proxy in between has kept of the streams, in `reads` reads.
+    pub fn kept(streams: BTreeMap<Direction, Stream>, reads: u64) -> Self {
+        let bytes = streams.values().map(|stream| stream.payload.len() as u64).sum();
+        Self { file: None, frames: reads, bytes, streams, raw: Vec::new() }
     }
 
     fn parse(data: &[u8]) -> Result<Self> {
         const HEADER: usize = 24;
         const RECORD: usize = 16;
         ensure!(data.len() >= HEADER && data[..4] == 0xa1b2_c3d4_u32.to_ne_bytes(), "not a pcap file");
-        let mut wire =
-            Self { file: PathBuf::new(), frames: 0, bytes: 0, streams: BTreeMap::new(), raw: Vec::new() };
+        let mut wire = Self { file: None, frames: 0, bytes: 0, streams: BTreeMap::new(), raw: Vec::new() };
         let mut rest = &data[HEADER..];
         while let Some((record, after)) = rest.split_first_chunk::<RECORD>() {
             let length = u32::from_ne_bytes([record[8], record[9], record[10], record[11]]) as usize;

@@ -8,11 +8,18 @@ use clap::Args;
 pub struct Options {
     /// Optimise
     #[arg(long)]
-    release: bool,
+    pub release: bool,
+    /// Install nothing that takes root
+    #[arg(long)]
+    pub unprivileged: bool,
 }
 
 pub fn run(options: &Options) -> Result<()> {
-    setup::run()?;
+    if options.unprivileged {
+        setup::toolchain()?
+    } else {
+        setup::run()?
+    }
     binaries(options.release)
 }
 

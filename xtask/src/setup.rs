@@ -15,9 +15,14 @@ const PROGRAMS: [(&str, &str); 2] = [("c++", "g++"), ("ip", "iproute2")];
 
 /// Installs what is missing, and says what it does.
 pub fn run() -> Result<()> {
-    components()?;
-    bpf_linker()?;
+    toolchain()?;
     packages()
+}
+
+/// Installs what the build itself needs, for which nobody must be root.
+pub fn toolchain() -> Result<()> {
+    components()?;
+    bpf_linker()
 }
 
 fn components() -> Result<()> {

@@ -3,7 +3,6 @@
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
-use std::net::SocketAddr;
 
 /// How a call should travel once there is a mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -47,10 +46,24 @@ pub const CALLS: [Call; 8] = [
 pub struct Answer {
     /// The call.
     pub call: Call,
-    /// The address that was called.
-    pub asked: SocketAddr,
+    /// The listener of its agent that the caller was pointed at; none where the call was captured.
+    pub door: Option<Door>,
+    /// What was called: an address, or a name and a port.
+    pub asked: String,
     /// What the client printed.
     pub result: Value,
+    /// How many connections the server's application accepted meanwhile.
+    pub reached: u64,
+}
+
+/// A listener of an agent for a workload's own calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Door {
+    /// HTTP CONNECT.
+    Connect,
+    /// SOCKS5.
+    Socks,
 }
 
 impl Answer {
@@ -63,6 +76,7 @@ impl Answer {
     pub fn seen_by_client(&self) -> String {
         match self.result["status"].as_u64() {
             Some(status) => format!("HTTP {status}"),
+            None if self.door.is_some() => self.result["message"].as_str().unwrap_or("?").to_owned(),
             None => self.result["error"].as_str().unwrap_or("?").to_owned(),
         }
     }
@@ -79,8 +93,8 @@ impl Answer {
             &self.result["body"]["peer"],
         ];
         let who = format!("{} → {}", self.call.from, self.asked);
-        ensure!(*peer == self.asked.to_string(), "{who}: the client's socket says that its peer is {peer}");
-        ensure!(*server == self.asked.to_string(), "{who}: the server saw itself as {server}");
+        ensure!(*peer == *self.asked, "{who}: the client's socket says that its peer is {peer}");
+        ensure!(*server == *self.asked, "{who}: the server saw itself as {server}");
         ensure!(caller == client, "{who}: the client was {client} and the server saw {caller}");
         Ok(())
     }

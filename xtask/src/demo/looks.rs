@@ -2,11 +2,11 @@
 
 use super::{
     calls::{Answer, Way},
-    stage::{self, Markers},
+    stage::{self, Flows, Markers},
 };
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use weft_tests::{Cluster, Mesh, wire::Wire};
+use weft_tests::{Cluster, Manifests, wire::Wire};
 
 /// The port of HBONE.
 const HBONE: u16 = 15008;
@@ -18,10 +18,7 @@ pub fn unchanged(answers: &[Answer]) -> Result<String> {
         ensure!(answer.is_ok(), "{} → {} got {}", answer.call.from, answer.asked, answer.seen_by_client());
         answer.is_unchanged()?;
     }
-    Ok(format!(
-        "{} calls, IPv4 and IPv6: both sides agree on both addresses, and on the ports wherever the caller is meshed",
-        allowed.len()
-    ))
+    Ok(format!("{} calls, IPv4 and IPv6: both sides agree on both addresses and ports", allowed.len()))
 }
 
 /// Calls to services lead to the pods behind them.
@@ -30,21 +27,28 @@ pub fn services(cluster: &Cluster) -> Result<String> {
     for (service, name) in [("bookshop/catalog", "catalog"), ("bookshop/reviews", "reviews")] {
         for result in stage::call_service(cluster, "bookshop/web", service)? {
             ensure!(result["body"]["name"] == name, "{service}: {result}");
-            seen.push(format!("{} → {}", result["peer"], result["body"]["local"]));
+            let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+            seen.push(format!("{} → {}", text(&result["peer"]), text(&result["body"]["local"])));
         }
     }
     Ok(seen.join(", "))
 }
 
-/// No refused call was answered.
+/// No refused call was answered, and none came as far as the application.
 pub fn refused(answers: &[Answer]) -> Result<String> {
-    let mut seen = Vec::new();
+    let mut seen: Vec<(String, u32)> = Vec::new();
     for answer in answers.iter().filter(|answer| answer.call.way == Way::Refused) {
-        let line = format!("{} → {} got {}", answer.call.from, answer.asked, answer.seen_by_client());
+        let line = format!("{} → {} got {}", answer.call.from, answer.call.to, answer.seen_by_client());
         ensure!(!answer.is_ok(), "{line}");
-        seen.push(line);
+        ensure!(answer.reached == 0, "{line}, but {} connections reached the application", answer.reached);
+        match seen.iter_mut().find(|(known, _)| *known == line) {
+            Some((_, times)) => *times += 1,
+            None => seen.push((line, 1)),
+        }
     }
-    Ok(seen.join(", "))
+    ensure!(!seen.is_empty(), "no call was to be refused");
+    let lines: Vec<_> = seen.iter().map(|(line, times)| format!("{line} ({times} times)")).collect();
+    Ok(format!("no connection reached the applications; {}", lines.join(", ")))
 }
 
 /// What crossed the link for the mesh is TLS on HBONE's port, and the marker is nowhere.
@@ -76,17 +80,17 @@ pub fn plain(answers: &[Answer], wire: &Wire, markers: &Markers) -> Result<Strin
 }
 
 /// The identity that the manifests give to a pod.
-fn identity(mesh: &Mesh, pod: &str) -> Result<String> {
-    let manifest = &mesh.pod(pod)?.manifest;
-    Ok(format!("spiffe://cluster.local/ns/{}/sa/{}", manifest.namespace, manifest.service_account))
+pub fn identity(manifests: &Manifests, pod: &str) -> Result<String> {
+    let found = manifests.pods.get(pod).with_context(|| format!("the manifests have no pod {pod}"))?;
+    Ok(format!("spiffe://cluster.local/ns/{}/sa/{}", found.namespace, found.service_account))
 }
 
 /// The agents of both nodes name both ends of a call.
-pub fn identities(mesh: &mut Mesh, told: &mut Vec<Value>) -> Result<String> {
+pub fn identities(agents: &mut impl Flows, told: &mut Vec<Value>) -> Result<String> {
     let (from, to) = ("bookshop/web", "bookshop/reviews");
-    let [source, destination] = [identity(mesh, from)?, identity(mesh, to)?];
+    let [source, destination] = [identity(agents.manifests(), from)?, identity(agents.manifests(), to)?];
     for node in ["node-a", "node-b"] {
-        let flows = stage::flows(mesh, node, from, to)?;
+        let flows = agents.between(node, from, to)?;
         let right = |flow: &&Value| {
             let connection = &flow["connection"];
             connection["source"]["identity"] == *source
@@ -99,17 +103,14 @@ pub fn identities(mesh: &mut Mesh, told: &mut Vec<Value>) -> Result<String> {
 }
 
 /// The agent that refused names the policy.
-pub fn denials(mesh: &mut Mesh, told: &mut Vec<Value>) -> Result<String> {
+pub fn denials(agents: &mut impl Flows, told: &mut Vec<Value>) -> Result<String> {
     let mut seen = Vec::new();
     for (from, policy) in
         [("bookshop/catalog", "bookshop/payments-never"), ("bookshop/reviews", "bookshop/payments-never")]
     {
-        let flows = stage::flows(mesh, "node-b", from, "bookshop/payments")?;
-        let denied = flows
-            .iter()
-            .find(|flow| flow["verdict"] == "denied")
-            .with_context(|| format!("{from}: {}", json!(flows)))?;
-        ensure!(denied["connection"]["policy"] == policy, "{from}: {denied}");
+        let flows = agents.between("node-b", from, "bookshop/payments")?;
+        let names_it = |flow: &&Value| flow["verdict"] == "denied" && flow["connection"]["policy"] == policy;
+        let denied = flows.iter().find(names_it).with_context(|| format!("{from}: {}", json!(flows)))?;
         told.push(denied.clone());
         seen.push(format!("{from} by {policy}"));
     }

@@ -3,11 +3,18 @@
 use super::calls::{Answer, CALLS};
 use anyhow::{Context, Result};
 use serde_json::Value;
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 use weft_tests::{Capture, Cluster, Manifests, Mesh, Process, Run, app, eventually, wire::Wire};
 
 /// The port of the sink that the measurements send to; the manifests do not use it.
 pub const SINK: u16 = 9000;
+
+/// The port of the pods' own applications.
+pub const PORT: u16 = 8080;
 
 /// Lays out the bookshop, with its applications running.
 pub fn lay_out(run: Run) -> Result<(Cluster, Vec<Process>)> {
@@ -50,9 +57,7 @@ impl Markers {
 
     /// The one for a caller.
     pub fn of(&self, cluster: &Cluster, caller: &str) -> Result<&str> {
-        let namespace = &cluster.pod(caller)?.manifest.namespace;
-        let labels = cluster.manifests.namespaces.get(namespace).context("a pod without a namespace")?;
-        let meshed = labels.get("weft.dev/mesh").is_some_and(|value| value == "enabled");
+        let meshed = cluster.manifests.is_meshed(&cluster.pod(caller)?.manifest);
         Ok(if meshed { &self.meshed } else { &self.other })
     }
 }
@@ -64,12 +69,22 @@ pub fn make_calls(cluster: &Cluster, markers: &Markers) -> Result<Vec<Answer>> {
         let from = cluster.pod(call.from)?;
         let header = format!("x-marker: {}", markers.of(cluster, call.from)?);
         for address in cluster.pod(call.to)?.manifest.addresses.both() {
-            let asked = SocketAddr::new(address, 8080);
+            let asked = SocketAddr::new(address, PORT);
+            let before = accepted(cluster, call.to)?;
             let result = app::run(from, &["get", &asked.to_string(), "/", "--header", &header])?;
-            answers.push(Answer { call, asked, result });
+            // The question itself is one connection.
+            let reached = accepted(cluster, call.to)?.saturating_sub(before + 1);
+            answers.push(Answer { call, door: None, asked: asked.to_string(), result, reached });
         }
     }
     Ok(answers)
+}
+
+/// How many connections the application in a pod has accepted, as it tells somebody in the same pod.
+fn accepted(cluster: &Cluster, pod: &str) -> Result<u64> {
+    let own = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+    let told = app::run(cluster.pod(pod)?, &["get", &own.to_string()])?;
+    told["body"]["connection"].as_u64().with_context(|| format!("{pod} does not count: {told}"))
 }
 
 /// Calls a service by its cluster address, in both families.
@@ -93,9 +108,44 @@ pub fn flows(mesh: &mut Mesh, node: &str, from: &str, to: &str) -> Result<Vec<Va
     })
 }
 
-/// Seconds of processor time that a node's own processes, its agent among them, have used so far.
-pub fn processor_seconds(cluster: &Cluster, node: &str) -> Result<f64> {
-    let stat = fs::read_to_string(cluster.node(node)?.cgroup.join("cpu.stat"))?;
-    let used = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).context("no usage_usec")?;
-    Ok(used.trim().parse::<u64>()? as f64 / 1e6)
+/// The flow of the connection from a pod to an address that has ended last; waits for one.
+pub fn flow_of(mesh: &mut Mesh, node: &str, from: &str, to: SocketAddr) -> Result<Value> {
+    const LIMIT: Duration = Duration::from_secs(3);
+    let agent = mesh.agent(node)?;
+    eventually(LIMIT, || {
+        let flows = agent.list(&["flows", "--from", from, "--to", &to.ip().to_string()])?;
+        let is_it = |flow: &&Value| {
+            flow["event"] == "close" && flow["connection"]["destination"]["address"] == to.to_string()
+        };
+        flows.iter().rev().find(is_it).cloned().with_context(|| format!("no flow to {to} has ended"))
+    })
+}
+
+/// What the kernel on a node has counted so far, as its agent tells it: connections captured, joined, steered, by name.
+pub fn counters(mesh: &mut Mesh, node: &str) -> Result<BTreeMap<String, u64>> {
+    let told = mesh.agent(node)?.ask(&["bpf"])?;
+    let list = told["counters"].as_array().with_context(|| format!("no counters in {told}"))?;
+    let pair = |counter: &Value| Some((counter["name"].as_str()?.to_owned(), counter["value"].as_u64()?));
+    Ok(list.iter().filter_map(pair).collect())
+}
+
+/// What agents tell of flows, in either mode.
+pub trait Flows {
+    /// The flows that a node's agent tells of between two pods; waits for one.
+    fn between(&mut self, node: &str, from: &str, to: &str) -> Result<Vec<Value>>;
+    /// The pods.
+    fn manifests(&self) -> &Manifests;
+}
+
+/// The agents of the mesh with capture.
+pub struct Told<'a>(pub &'a mut Mesh);
+
+impl Flows for Told<'_> {
+    fn between(&mut self, node: &str, from: &str, to: &str) -> Result<Vec<Value>> {
+        flows(self.0, node, from, to)
+    }
+
+    fn manifests(&self) -> &Manifests {
+        &self.0.cluster.manifests
+    }
 }

@@ -1,10 +1,18 @@
 //! The demo as people read it.
 
-use super::{calls::Answer, claims::Claims, cost::Cost};
+use super::{
+    calls::{Answer, Door},
+    claims::Claims,
+    cost::Cost,
+    report::NotShown,
+};
 use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
 use serde_json::Value;
-use std::time::Instant;
-use weft_tests::wire::Wire;
+use std::{
+    io::{self, Write},
+    time::Instant,
+};
+use weft_tests::{kernel::Missing, wire::Wire};
 
 /// Tells the story: on standard output, or only its progress on standard error when the output is for programs.
 pub struct Teller {
@@ -30,11 +38,10 @@ impl Teller {
 
     /// A line.
     pub fn line(&self, text: &str) {
-        if self.data {
-            eprintln!("{text}");
-        } else {
-            println!("{text}");
-        }
+        // A reader that has seen enough and left (`| head`) is no reason to leave things half done.
+        let told =
+            if self.data { writeln!(io::stderr(), "{text}") } else { writeln!(io::stdout(), "{text}") };
+        drop(told);
     }
 
     fn table(&self, header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) {
@@ -49,30 +56,34 @@ impl Teller {
         rows.into_iter().for_each(|row| {
             table.add_row(row);
         });
-        println!("{table}");
+        self.line(&table.to_string());
     }
 
     /// Calls: what the client got, and whom the server saw.
     pub fn calls(&self, answers: &[Answer]) {
         self.table(
-            &["caller", "called", "address", "the client got", "the server saw"],
+            &["caller", "through", "called", "address", "the client got", "the server saw"],
             answers.iter().map(|answer| {
                 let seen = answer.result["body"]["peer"].as_str().unwrap_or("nothing");
                 let got = answer.seen_by_client();
-                let [from, to] = [answer.call.from, answer.call.to].map(Cell::new);
-                vec![from, to, Cell::new(answer.asked), Cell::new(got), Cell::new(seen)]
+                let [from, door, to] = [answer.call.from, door(answer.door), answer.call.to].map(Cell::new);
+                vec![from, door, to, Cell::new(&answer.asked), Cell::new(got), Cell::new(seen)]
             }),
         );
     }
 
     /// The TCP connections of a capture, by port.
     pub fn wire(&self, wire: &Wire) {
-        self.line(&format!(
-            "  {} frames, {} bytes between the nodes; the capture is {}",
-            wire.frames,
-            wire.bytes,
-            wire.file.display()
-        ));
+        let (frames, bytes) = (wire.frames, wire.bytes);
+        self.line(&match &wire.file {
+            Some(file) => {
+                format!(
+                    "  {frames} frames, {bytes} bytes between the nodes; the capture is {}",
+                    file.display()
+                )
+            }
+            None => format!("  {bytes} bytes between the agents, kept by a proxy in between"),
+        });
         let right = |count: usize| Cell::new(count).set_alignment(CellAlignment::Right);
         let asked =
             wire.streams.iter().filter(|(way, stream)| way.is_to_server() && !stream.payload.is_empty());
@@ -142,12 +153,33 @@ impl Teller {
         );
     }
 
+    /// What the machine lacks.
+    pub fn missing(&self, missing: &[Missing]) {
+        self.table(&["missing", "mend"], missing.iter().map(|m| [&m.what, &m.mend].map(Cell::new).into()));
+    }
+
+    /// What cannot be shown here.
+    pub fn not_shown(&self, not_shown: &[NotShown]) {
+        for it in not_shown {
+            self.line(&format!("  not shown here  {}\n                  needs {}", it.claim, it.needs));
+        }
+    }
+
     /// The claims, one line each.
     pub fn claims(&self, claims: &Claims) {
         self.chapter("What was claimed", "and whether it was seen");
         for claim in claims.iter() {
             let word = if claim.proven { "proven    " } else { "NOT PROVEN" };
-            println!("  {word}  {}\n              {}", claim.claim, claim.evidence);
+            self.line(&format!("  {word}  {}\n              {}", claim.claim, claim.evidence));
         }
+    }
+}
+
+/// What a call goes through, in a word.
+fn door(door: Option<Door>) -> &'static str {
+    match door {
+        None => "-",
+        Some(Door::Connect) => "CONNECT",
+        Some(Door::Socks) => "SOCKS5",
     }
 }

@@ -1,5 +1,6 @@
 //! One HTTP GET, told in full: the addresses that the client's socket shows, the answer, how long each step took.
 
+use crate::via;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
@@ -12,7 +13,8 @@ use std::{
 
 #[derive(Args)]
 pub struct Options {
-    to: SocketAddr,
+    /// Where to: IP:PORT, or HOST:PORT where a proxy looks it up
+    to: String,
     /// The path
     #[arg(default_value = "/")]
     path: String,
@@ -34,11 +36,14 @@ pub struct Options {
     /// Seconds to wait for each step
     #[arg(long, default_value_t = 5.0)]
     patience: f64,
+    #[command(flatten)]
+    via: via::Options,
 }
 
 pub fn run(options: &Options) -> Result<Value> {
     let begun = Instant::now();
     let mut stream = connect(options).context("connect")?;
+    options.via.open(&mut stream, &options.to)?;
     let connected = begun.elapsed();
     let (local, peer) = (stream.local_addr()?, stream.peer_addr().context("getpeername")?);
     let mut request =
@@ -62,18 +67,19 @@ pub fn run(options: &Options) -> Result<Value> {
 }
 
 fn connect(options: &Options) -> Result<TcpStream> {
+    let to = options.via.first_hop(&options.to)?;
     let patience = Duration::from_secs_f64(options.patience);
     let protocol = options.mptcp.then_some(Protocol::MPTCP);
-    let socket = Socket::new(Domain::for_address(options.to), Type::STREAM, protocol)?;
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, protocol)?;
     if let Some(device) = &options.device {
         socket.bind_device(Some(device.as_bytes())).context("device")?;
     }
     if options.from.is_some() || options.from_port != 0 {
-        let any: IpAddr = if options.to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+        let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
         socket.set_reuse_address(true)?;
         socket.bind(&SocketAddr::new(options.from.unwrap_or(any), options.from_port).into())?;
     }
-    socket.connect_timeout(&options.to.into(), patience)?;
+    socket.connect_timeout(&to.into(), patience)?;
     let stream: TcpStream = socket.into();
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;

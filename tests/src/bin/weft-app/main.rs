@@ -15,6 +15,7 @@ mod load;
 mod outcome;
 mod serve;
 mod throughput;
+mod via;
 
 use clap::{Parser, Subcommand};
 use std::{net::SocketAddr, process::ExitCode};

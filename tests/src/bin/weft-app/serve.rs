@@ -1,7 +1,7 @@
 //! TCP servers. Each prints a line when a connection has ended: who it was, and how it ended.
 
 use crate::{bulk, outcome, throughput};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -46,10 +46,17 @@ enum Manner {
 
 /// A listening socket for IPv4 and IPv6, with a backlog that does not decide the benchmark.
 pub fn listen(port: u16) -> Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
-    socket.set_only_v6(false)?;
+    listen_at((Ipv6Addr::UNSPECIFIED, port).into())
+}
+
+/// A listening socket at one address; the unspecified one of IPv6 is every address of both families.
+pub fn listen_at(at: SocketAddr) -> Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+    if at.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
     socket.set_reuse_address(true)?;
-    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    socket.bind(&at.into()).with_context(|| format!("cannot listen at {at}"))?;
     socket.listen(4096)?;
     Ok(socket.into())
 }
