@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 use weft_index::IndexConfig;
+use weft_model::identity::is_trust_domain;
 
 /// The file, as written. Everything has a default but the manifests and the state.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -127,6 +128,12 @@ pub enum ConfigError {
         /// The flag.
         flag: &'static str,
     },
+    /// A trust domain that no SPIFFE ID can carry.
+    #[error(
+        "mesh.trustDomain: `{0:.256}` cannot stand in a SPIFFE ID; use up to 255 lower-case letters, digits, `.`, `-` and \
+         `_`, as in cluster.local"
+    )]
+    TrustDomain(String),
     /// A duration that is none.
     #[error("{field}: `{value}` is not a duration like 30s, 15m, 24h or 365d")]
     Duration {
@@ -179,20 +186,24 @@ impl Config {
             names,
             bound: args.bound.clone().or(file.bound),
             root: args.root.clone().or(file.root),
-            index: index(file.mesh, args),
+            index: index(file.mesh, args)?,
         })
     }
 }
 
-fn index(mesh: MeshSettings, args: &RunArgs) -> IndexConfig {
+fn index(mesh: MeshSettings, args: &RunArgs) -> Result<IndexConfig, ConfigError> {
     let default = IndexConfig::default();
-    IndexConfig {
-        trust_domain: args.trust_domain.clone().or(mesh.trust_domain).unwrap_or(default.trust_domain),
+    let trust_domain = args.trust_domain.clone().or(mesh.trust_domain).unwrap_or(default.trust_domain);
+    if !is_trust_domain(&trust_domain) {
+        return Err(ConfigError::TrustDomain(trust_domain));
+    }
+    Ok(IndexConfig {
+        trust_domain,
         cluster: mesh.cluster.unwrap_or(default.cluster),
         network: mesh.network.unwrap_or(default.network),
         domain: mesh.domain.unwrap_or(default.domain),
         root_namespace: args.root_namespace.clone().or(mesh.root_namespace).unwrap_or(default.root_namespace),
-    }
+    })
 }
 
 fn read(path: &Path) -> Result<Settings, ConfigError> {
@@ -235,6 +246,7 @@ mod tests {
             ("manifests: m\n", "state is not given"),
             ("state: s\n", "manifests is not given"),
             ("manifest: m\n", "unknown field `manifest`"),
+            ("manifests: m\nstate: s\nmesh: {trustDomain: a b}\n", "mesh.trustDomain: `a b`"),
             ("manifests: m\nstate: s\nca: {leafLifetime: soon}\n", "ca.leafLifetime: `soon`"),
         ] {
             let error = config(text, RunArgs::default()).unwrap_err();

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 use weft_io::telemetry::{Format, Select};
+use weft_model::identity::is_trust_domain;
 
 /// The file's contents. Everything may be left out that has a default or is given as a flag.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -148,8 +149,7 @@ impl Config {
             namespace: args.namespace.or(file.namespace).unwrap_or_else(|| defaults::NAMESPACE.into()),
             cluster: args.cluster.or(file.cluster).unwrap_or_else(|| defaults::CLUSTER.into()),
             network: args.network.or(file.network).unwrap_or_default(),
-            trust_domain: (args.trust_domain.or(file.trust_domain))
-                .unwrap_or_else(|| defaults::TRUST_DOMAIN.into()),
+            trust_domain: trust_domain(args.trust_domain.or(file.trust_domain))?,
             control,
             pods: args.pods.or(file.pods).unwrap_or_else(|| state_dir.join(defaults::PODS)),
             cache_dir: (args.cache_dir.or(file.cache_dir)).unwrap_or_else(|| below(defaults::CACHE_DIR)),
@@ -210,6 +210,21 @@ impl From<ExplicitSettings> for Explicit {
         let peers = settings.peers.into_iter().map(|p| (p.address, Peer { hbone: p.hbone, plain: p.plain }));
         Self { workloads: workloads.collect(), peers: peers.collect() }
     }
+}
+
+/// The trust domain that is given, or else the default one.
+fn trust_domain(given: Option<String>) -> Result<String, ConfigError> {
+    let name = given.unwrap_or_else(|| defaults::TRUST_DOMAIN.into());
+    if is_trust_domain(&name) {
+        return Ok(name);
+    }
+    Err(ConfigError::Invalid {
+        key: "trustDomain",
+        why: format!(
+            "`{name:.256}` cannot stand in a SPIFFE ID; use up to 255 lower-case letters, digits, `.`, `-` and `_`, as in {}",
+            defaults::TRUST_DOMAIN
+        ),
+    })
 }
 
 fn at_most<T: PartialOrd + std::fmt::Display>(
@@ -276,6 +291,7 @@ mod tests {
         assert!(error(&MINIMAL.replace("n1", "../n1")).contains("node"));
         assert!(error(&format!("{MINIMAL}maxConnections: 0\n")).contains("maxConnections"));
         assert!(error(&format!("{MINIMAL}lanes: 0\n")).contains("lanes"));
+        assert!(error(&format!("{MINIMAL}trustDomain: a/b\n")).contains("`a/b` cannot stand in a SPIFFE ID"));
         assert!(error(&format!("{MINIMAL}lanes: {}\n", u32::MAX)).contains("lanes"));
         assert!(error(&format!("{MINIMAL}drainSeconds: {}\n", u64::MAX)).contains("drainSeconds"));
         assert!(error(&format!("{MINIMAL}accessLog: {{mode: some}}\n")).contains("unknown variant `some`"));

@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 use weft_agent::config::{Config, ConfigArgs};
+use weft_model::Identity;
 
 fuzz_target!(|data: &[u8]| {
     let args = ConfigArgs { config: Some(weft_fuzz::file::holding(data)), ..ConfigArgs::default() };
@@ -20,6 +21,8 @@ fuzz_target!(|data: &[u8]| {
             );
             assert!(Instant::now().checked_add(config.drain).is_some(), "a drain without an end");
             assert_ne!(config.max_connections, 0);
+            let identity = Identity::new(config.trust_domain, "shop", "web");
+            assert_eq!(identity.to_string().parse(), Ok(identity));
             assert!(config.lanes.get() <= 4096, "{} threads", config.lanes);
         }
         Err(error) => weft_fuzz::check_error(&error),

@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use weft_control::{cli::RunArgs, config::Config};
+use weft_model::Identity;
 
 fuzz_target!(|data: &[u8]| {
     let args = RunArgs { config: Some(weft_fuzz::file::holding(data)), ..RunArgs::default() };
@@ -14,6 +15,8 @@ fuzz_target!(|data: &[u8]| {
                 assert!(std::time::SystemTime::now().checked_add(life).is_some(), "one that never ends");
             }
             assert!(config.names.is_sorted());
+            let identity = Identity::new(config.index.trust_domain, "shop", "web");
+            assert_eq!(identity.to_string().parse(), Ok(identity));
         }
         Err(error) => weft_fuzz::check_error(&error),
     }
