@@ -208,7 +208,9 @@ impl Session {
             self.nonces += 1;
             let nonce = self.nonces.to_string();
             subscription.pending = Some(nonce.clone());
-            let response = response(kind, part, subscription.upto, nonce);
+            let more_follows = !subscription.queue.is_empty();
+            let version = subscription.upto.to_string();
+            let response = DeltaDiscoveryResponse { more_follows, ..response(kind, part, version, nonce) };
             self.metrics.sent(kind, response.resources.len() + response.removed_resources.len());
             self.entry.note(|a| a.sent += 1);
             self.sender.send(Ok(response)).await.map_err(|_| Status::cancelled("the node went away"))?;
@@ -249,13 +251,14 @@ fn size_of(resource: &Resource) -> usize {
         + 64
 }
 
-fn response(kind: Kind, part: Part, version: Moment, nonce: String) -> DeltaDiscoveryResponse {
+fn response(kind: Kind, part: Part, version: String, nonce: String) -> DeltaDiscoveryResponse {
     DeltaDiscoveryResponse {
-        system_version_info: version.to_string(),
+        system_version_info: version,
         type_url: kind.type_url().to_owned(),
         resources: part.resources.iter().map(|r| Resource::clone(r)).collect(),
         removed_resources: part.removed,
         nonce,
+        more_follows: false,
     }
 }
 

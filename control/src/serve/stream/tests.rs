@@ -16,11 +16,11 @@ fn policy(name: &str) -> Delta {
     })
 }
 
-#[tokio::test]
-async fn addresses_wait_for_the_policies_that_are_under_way() {
-    let resources = Arc::new(Resources::default());
-    let (sender, mut sent) = mpsc::channel(8);
-    let mut session = Session {
+type Sent = mpsc::Receiver<Result<DeltaDiscoveryResponse, Status>>;
+
+fn session(resources: &Arc<Resources>) -> (Session, Sent) {
+    let (sender, sent) = mpsc::channel(8);
+    let session = Session {
         resources: resources.clone(),
         metrics: Arc::default(),
         entry: Arc::new(Agents::default()).enter("n1".into()),
@@ -28,6 +28,13 @@ async fn addresses_wait_for_the_policies_that_are_under_way() {
         subscriptions: [None, None],
         nonces: 0,
     };
+    (session, sent)
+}
+
+#[tokio::test]
+async fn addresses_wait_for_the_policies_that_are_under_way() {
+    let resources = Arc::new(Resources::default());
+    let (mut session, mut sent) = session(&resources);
     let mut next = async |session: &mut Session| {
         session.send_all().await.unwrap();
         let response = sent.try_recv().unwrap().unwrap();
@@ -53,4 +60,22 @@ async fn addresses_wait_for_the_policies_that_are_under_way() {
     assert_eq!(kind, Kind::Authorization);
     session.take(request(Kind::Authorization, &policies)).unwrap();
     assert_eq!(next(&mut session).await.0, Kind::Address);
+}
+
+#[tokio::test]
+async fn what_is_cut_says_that_more_follows() {
+    let resources = Arc::new(Resources::default());
+    let large =
+        |name: &str| Delta::Service(Service::new("shop", name, format!("{name}{}", "x".repeat(3 << 19))));
+    resources.apply(&[large("a"), large("b"), large("c")]);
+    let (mut session, mut sent) = session(&resources);
+    session.take(request(Kind::Address, "")).unwrap();
+    let mut parts = Vec::new();
+    for _ in 0..3 {
+        session.send_all().await.unwrap();
+        let response = sent.try_recv().unwrap().unwrap();
+        session.take(request(Kind::Address, &response.nonce)).unwrap();
+        parts.push((response.resources.len(), response.more_follows));
+    }
+    assert_eq!(parts, [(1, true), (1, true), (1, false)]);
 }

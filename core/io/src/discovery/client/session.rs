@@ -94,6 +94,7 @@ impl Client {
     fn respond(&self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
         let type_url = response.type_url.clone();
         let response_nonce = response.nonce.clone();
+        let more_follows = response.more_follows;
         let answer = |error_detail| DeltaDiscoveryRequest {
             type_url: type_url.clone(),
             response_nonce: response_nonce.clone(),
@@ -106,20 +107,27 @@ impl Client {
         };
         let names = response.resources.iter().map(|r| &r.name).chain(&response.removed_resources);
         self.status.send_modify(|s| names.for_each(|n| s.forgive(n)));
-        let refused = {
+        let (is_new, refused) = {
             let mut held = held::lock(&self.held);
             let (deltas, refused) = held.take(kind, response);
-            if !deltas.is_empty() {
+            let is_new = !deltas.is_empty();
+            if is_new {
                 tracing::debug!(?kind, deltas = deltas.len(), "discovery response");
                 self.sink.apply(deltas);
-                self.changed.notify_one();
             }
-            refused
+            (is_new, refused)
         };
+        let (mut had_state, mut has_state) = (false, false);
         self.status.send_modify(|s| {
-            s.answered(kind);
+            had_state = s.has_state();
+            s.answered(kind, more_follows);
+            has_state = s.has_state();
             refused.iter().for_each(|r| s.refuse(r));
         });
+        // A first state that is not complete is not kept: the next start would take it for the whole.
+        if has_state && (is_new || !had_state) {
+            self.changed.notify_one();
+        }
         answer((!refused.is_empty()).then(|| nack(&refused)))
     }
 }

@@ -11,7 +11,7 @@ const REFUSED_KEPT: usize = 100;
 /// Follows a client's [`Status`].
 pub type StatusHandle = watch::Receiver<Status>;
 
-/// Which kinds have had a response.
+/// Which kinds were told in full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Synced {
     /// Workloads and services.
@@ -92,8 +92,12 @@ impl Status {
         self.last_error = Some(error);
     }
 
-    pub(super) fn answered(&mut self, kind: Kind) {
+    /// Notes a response about `kind`. The kind is told in full by a response after which no more follows.
+    pub(super) fn answered(&mut self, kind: Kind, more_follows: bool) {
         self.responses += 1;
+        if more_follows {
+            return;
+        }
         for synced in [&mut self.current, &mut self.synced] {
             match kind {
                 Kind::Address => synced.addresses = true,

@@ -1,4 +1,4 @@
-use super::held::Held;
+use super::{held::Held, status::Status};
 use crate::discovery::{
     convert::{self, Kind},
     proto::discovery::{DeltaDiscoveryResponse, Resource},
@@ -50,4 +50,17 @@ fn removals_know_what_the_name_stood_for() {
     let Delta::Service(s) = s else { unreachable!() };
     assert_eq!(deltas, vec![Delta::WorkloadGone("shop/odd".into()), Delta::ServiceGone(s.key)]);
     assert!(held.versions(Kind::Address).is_empty());
+}
+
+#[test]
+fn there_is_a_state_when_both_kinds_were_told_to_the_end() {
+    let mut status = Status::new("http://control");
+    status.opened();
+    status.answered(Kind::Authorization, true);
+    status.answered(Kind::Address, false);
+    assert!(!status.has_state() && !status.synced_now(), "policies are still on their way");
+    status.answered(Kind::Authorization, false);
+    assert!(status.has_state() && status.synced_now());
+    status.answered(Kind::Authorization, true);
+    assert!(status.has_state(), "later changes take nothing back");
 }
