@@ -4,7 +4,10 @@ use crate::finding::{Note, Severity};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use weft_api::security::{Condition, Operation, Rule, Source};
-use weft_model::policy::{Clause, Match, ServiceAccountMatch, StringMatch};
+use weft_model::{
+    address::canonical_block,
+    policy::{Clause, Match, ServiceAccountMatch, StringMatch},
+};
 
 /// The clauses of `rule`, and the names of the HTTP attributes that it uses.
 pub(super) fn clauses(
@@ -131,8 +134,10 @@ impl Reader<'_> {
     }
 
     fn networks(&mut self, values: &[String], path: &str, field: &str) -> Vec<IpNet> {
-        let parse =
-            |v: &String| v.parse::<IpNet>().ok().or_else(|| v.parse::<IpAddr>().ok().map(IpNet::from));
+        let parse = |v: &String| {
+            let block = v.parse::<IpNet>().ok().or_else(|| v.parse::<IpAddr>().ok().map(IpNet::from));
+            block.and_then(canonical_block)
+        };
         self.each(
             values,
             path,

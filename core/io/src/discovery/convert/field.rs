@@ -5,6 +5,7 @@ use ipnet::IpNet;
 use std::{fmt, net::IpAddr};
 use weft_model::{
     Name, NetworkAddress, ServiceKey,
+    address::canonical_block,
     workload::{Gateway, GatewayDestination},
 };
 
@@ -88,7 +89,7 @@ pub(super) fn ip_bytes(ip: IpAddr) -> Vec<u8> {
 }
 
 pub(super) fn network(field: &'static str, bytes: &[u8], length: u32) -> Result<IpNet, FieldError> {
-    // A mapped network keeps its own length, so it is not made canonical here.
+    // A mapped network's length counts from the start of its sixteen bytes, so it becomes canonical together with it.
     let ip = match <[u8; 16]>::try_from(bytes) {
         Ok(v6) => IpAddr::from(v6),
         Err(_) => ip(field, bytes)?,
@@ -96,6 +97,7 @@ pub(super) fn network(field: &'static str, bytes: &[u8], length: u32) -> Result<
     u8::try_from(length)
         .ok()
         .and_then(|l| IpNet::new(ip, l).ok())
+        .and_then(canonical_block)
         .ok_or_else(|| FieldError::invalid(field, &format_args!("{ip}/{length}")))
 }
 

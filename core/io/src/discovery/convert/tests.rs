@@ -79,7 +79,7 @@ fn policy() -> Policy {
         source_ips: vec!["10.0.0.0/8".parse().unwrap()],
         not_source_ips: vec!["10.0.0.1/32".parse().unwrap()],
         destination_ips: vec!["fd00::/8".parse().unwrap()],
-        not_destination_ips: vec!["::ffff:10.0.0.0/104".parse().unwrap()],
+        not_destination_ips: vec!["192.0.2.0/24".parse().unwrap()],
         destination_ports: vec![80, 65535],
         not_destination_ports: vec![0],
     };
@@ -90,6 +90,17 @@ fn policy() -> Policy {
         dry_run: true,
         rules: vec![Rule { clauses: vec![Clause { matches: vec![m, Match::default()] }] }, Rule::default()],
     }
+}
+
+#[test]
+fn a_mapped_block_is_the_block_it_stands_for() {
+    let block = |ip: &str, length| {
+        let ip: std::net::Ipv6Addr = ip.parse().unwrap();
+        field::network("source_ips", &ip.octets(), length)
+    };
+    assert_eq!(block("::ffff:10.0.0.0", 104), Ok("10.0.0.0/8".parse().unwrap()));
+    assert!(block("::ffff:10.0.0.0", 8).is_err(), "of this block no client would be a part");
+    assert_eq!(block("fd00::", 8), Ok("fd00::/8".parse().unwrap()));
 }
 
 #[test]
