@@ -16,3 +16,5 @@ pub use process::{Start, run};
 /// The exit code of a worker (and so of the keeper) that cannot start with the configuration it was given: sysexits'
 /// `EX_CONFIG`. Starting it again would change nothing.
 pub const EXIT_CONFIG: u8 = 78;
+/// The exit code of a worker (and so of the keeper) that says of itself that it cannot go on, for any other cause.
+pub const EXIT_FAILED: u8 = 1;

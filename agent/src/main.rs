@@ -16,22 +16,22 @@ use std::{
 use weft_agent::{
     app,
     cli::{self, Cli, Command},
-    config::{Config, ConfigArgs},
-    keeper::{self, EXIT_CONFIG, KeeperClient},
+    config::{Config, ConfigArgs, ConfigError},
+    keeper::{self, EXIT_CONFIG, EXIT_FAILED, KeeperClient},
 };
 use weft_io::telemetry::trace::{LogFormat, LogHandle};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let (outcome, failure) = match cli.command {
-        Command::Run(args) => (keep(*args, false), EXIT_CONFIG),
-        Command::Keeper(args) => (keep(*args, true), EXIT_CONFIG),
-        Command::Worker(args) => (work(*args), EXIT_CONFIG),
-        _ => (ask(cli), 1),
+    let outcome = match cli.command {
+        Command::Run(args) => keep(*args, false),
+        Command::Keeper(args) => keep(*args, true),
+        Command::Worker(args) => work(*args),
+        _ => ask(cli),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("weft-agent: {error:#}");
-        ExitCode::from(failure)
+        ExitCode::from(if error.is::<ConfigError>() { EXIT_CONFIG } else { EXIT_FAILED })
     })
 }
 

@@ -1,7 +1,7 @@
 //! The keeper's one loop.
 
 use super::{
-    EXIT_CONFIG,
+    EXIT_CONFIG, EXIT_FAILED,
     door::{Door, Predecessor},
     wire::{self, Message},
 };
@@ -27,6 +27,8 @@ use std::{
 const HEALTHY: Duration = Duration::from_secs(2);
 /// The longest pause before a worker that keeps failing is started again.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// The pause before a successor that could not be let in is tried again; nothing else is heard meanwhile.
+const DOOR_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the keeper starts with.
 pub struct Start {
@@ -52,6 +54,7 @@ pub fn run(start: Start) -> io::Result<ExitCode> {
         None => BTreeMap::new(),
     };
     let door = Door::open(&start.door)?;
+    let served = start.adopt.is_some();
     let worker = match start.adopt {
         Some(socket) => Worker { socket, child: None, since: Instant::now() },
         None => Worker::start(&start.worker_args)?,
@@ -62,6 +65,7 @@ pub fn run(start: Start) -> io::Result<ExitCode> {
         door: Some(door),
         path: start.door,
         guest: None,
+        served,
         worker: Some(worker),
         args: start.worker_args,
         leaving: false,
@@ -76,13 +80,15 @@ struct Keeper {
     predecessor: Option<Predecessor>,
     door: Option<Door>,
     path: PathBuf,
-    /// A successor that has asked for the listeners.
+    /// A successor that has asked for the listeners; others wait at the door until it has taken over or failed.
     guest: Option<OwnedFd>,
     /// None between the death of one and the start of the next.
     worker: Option<Worker>,
     args: Vec<OsString>,
     /// The worker was told to go, or said that it goes.
     leaving: bool,
+    /// A worker has served with these listeners: from here on there is something to lose by giving them up.
+    served: bool,
     /// Workers that died early, in a row.
     failures: u32,
 }
@@ -101,7 +107,13 @@ impl Keeper {
         let mut restart_at = Instant::now();
         loop {
             if self.worker.is_none() && Instant::now() >= restart_at {
-                self.worker = Some(Worker::start(&self.args)?);
+                match Worker::start(&self.args) {
+                    Ok(worker) => self.worker = Some(worker),
+                    Err(error) => {
+                        eprintln!("weft-agent: the worker cannot be started, trying again: {error}");
+                        restart_at = Instant::now() + MAX_PAUSE;
+                    }
+                }
             }
             let pause = self.worker.is_none().then(|| restart_at.saturating_duration_since(Instant::now()));
             for event in self.wait(signals, pause)? {
@@ -113,7 +125,7 @@ impl Keeper {
                             return Ok(self.close(ExitCode::SUCCESS));
                         }
                     }
-                    Event::Door => self.guest = self.door.as_ref().and_then(|d| d.accept().ok()),
+                    Event::Door => self.let_in(),
                     Event::Guest => self.hear_guest(),
                     Event::Worker => {
                         let Some(worker) = &self.worker else { continue };
@@ -134,7 +146,9 @@ impl Keeper {
     /// Waits for events, at most `pause` long.
     fn wait(&self, signals: &SignalFd, pause: Option<Duration>) -> io::Result<Vec<Event>> {
         let worker = self.worker.as_ref().map(|w| (Event::Worker, w.socket.as_fd()));
-        let door = self.door.as_ref().map(|d| (Event::Door, d.socket.as_fd()));
+        // One hand-over at a time: two successors of one agent would know nothing of each other.
+        let door = self.door.as_ref().filter(|_| self.guest.is_none());
+        let door = door.map(|d| (Event::Door, d.socket.as_fd()));
         let guest = self.guest.as_ref().map(|g| (Event::Guest, g.as_fd()));
         let sources: Vec<_> =
             [Some((Event::Signal, signals.as_fd())), worker, door, guest].into_iter().flatten().collect();
@@ -160,14 +174,28 @@ impl Keeper {
                 }
             }
             (Message::Ready, _) => {
-                if let Some(predecessor) = self.predecessor.take()
-                    && let Err(error) = predecessor.retire()
-                {
-                    eprintln!("weft-agent: cannot tell the agent before this one to retire: {error}");
-                }
+                self.served = true;
+                self.retire_predecessor();
             }
             (Message::Bye, _) => self.leaving = true,
             _ => {}
+        }
+    }
+
+    fn retire_predecessor(&mut self) {
+        if let Some(predecessor) = self.predecessor.take()
+            && let Err(error) = predecessor.retire()
+        {
+            eprintln!("weft-agent: cannot tell the agent before this one to retire: {error}");
+        }
+    }
+
+    fn let_in(&mut self) {
+        match self.door.as_ref().map(Door::accept) {
+            Some(Ok(guest)) => self.guest = Some(guest),
+            // Too many open files, as a rule: it waits at the door, and knocks on.
+            Some(Err(_)) => std::thread::sleep(DOOR_PAUSE),
+            None => {}
         }
     }
 
@@ -179,6 +207,8 @@ impl Keeper {
                 self.guest = None;
                 // The path belongs to the successor by now, so the door is dropped, not closed.
                 self.door = None;
+                // Who was still to be followed when we were followed ourselves: nobody else knows of it.
+                self.retire_predecessor();
                 self.leave();
             }
             Ok(Some(_)) => {}
@@ -203,9 +233,8 @@ impl Keeper {
     fn bury(&mut self) -> Option<ExitCode> {
         let mut worker = self.worker.take()?;
         let status = worker.child.as_mut().and_then(|c| c.wait().ok());
-        let code = status.and_then(|s| s.code());
-        if self.leaving || code == Some(EXIT_CONFIG.into()) {
-            let code = code.and_then(|c| u8::try_from(c).ok());
+        let code = status.and_then(|s| s.code()).and_then(|c| u8::try_from(c).ok());
+        if self.leaving || gives_up(self.served, code) {
             return Some(code.map_or(ExitCode::SUCCESS, ExitCode::from));
         }
         self.failures = if worker.since.elapsed() >= HEALTHY { 0 } else { self.failures + 1 };
@@ -228,6 +257,12 @@ impl Keeper {
         }
         code
     }
+}
+
+/// Whether there is no use in another worker after one that ended with `code`: one that finds fault at the first start
+/// tells whoever started us. Where pods are served already, what lacks may come back, and the pods wait for it.
+fn gives_up(served: bool, code: Option<u8>) -> bool {
+    !served && matches!(code, Some(EXIT_CONFIG | EXIT_FAILED))
 }
 
 struct Worker {
@@ -256,4 +291,18 @@ fn send_all(to: &OwnedFd, held: &BTreeMap<String, OwnedFd>) {
     }
     // Who is gone by now does not need the end of the list.
     let _ = wire::send(to, &Message::End, None);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_first_start_that_finds_fault_gives_the_listeners_up() {
+        assert!(gives_up(false, Some(EXIT_CONFIG)) && gives_up(false, Some(EXIT_FAILED)));
+        assert!(!gives_up(false, Some(101)) && !gives_up(false, None), "a panic, a signal: a crash");
+        for code in [Some(EXIT_CONFIG), Some(EXIT_FAILED), Some(101), None] {
+            assert!(!gives_up(true, code));
+        }
+    }
 }
