@@ -74,9 +74,17 @@ pub struct Serve {
     pub listener: std::net::TcpListener,
 }
 
+/// What a lane is told.
+enum Order {
+    /// Accept there.
+    Serve(Serve),
+    /// Keep no tunnel from these addresses for later use.
+    Forget(Arc<[IpAddr]>),
+}
+
 /// The lanes, as the rest of the agent sees them.
 pub struct Lanes {
-    queues: Vec<mpsc::Sender<Serve>>,
+    queues: Vec<mpsc::Sender<Order>>,
     threads: Vec<JoinHandle<()>>,
     over: CancellationToken,
 }
@@ -117,7 +125,15 @@ impl Lanes {
 
     /// Hands a listener to lane `index`, counted round. The lanes are gone only when the agent exits.
     pub async fn serve(&self, index: usize, serve: Serve) {
-        let _ = self.queues[index % self.queues.len()].send(serve).await;
+        let _ = self.queues[index % self.queues.len()].send(Order::Serve(serve)).await;
+    }
+
+    /// Ends the idle tunnels from `sources`: they would keep the network namespace of a pod that is gone.
+    pub async fn forget(&self, sources: &[IpAddr]) {
+        let sources: Arc<[IpAddr]> = sources.into();
+        for queue in &self.queues {
+            let _ = queue.send(Order::Forget(sources.clone())).await;
+        }
     }
 
     /// Waits for the lanes to end, once the drain is over: what is still open by then was told to end.
@@ -138,13 +154,16 @@ fn usage(shared: &Shared) -> Usage {
 }
 
 /// Serves listeners until the drain begins.
-async fn run(lane: Rc<Lane>, mut queue: mpsc::Receiver<Serve>, mut drain: Watcher) {
+async fn run(lane: Rc<Lane>, mut queue: mpsc::Receiver<Order>, mut drain: Watcher) {
     loop {
         tokio::select! {
             biased;
             _ = drain.draining() => break,
-            serve = queue.recv() => match serve {
-                Some(serve) => { spawn_local(accept::serve(lane.clone(), serve, drain.clone())); }
+            order = queue.recv() => match order {
+                Some(Order::Serve(serve)) => {
+                    spawn_local(accept::serve(lane.clone(), serve, drain.clone()));
+                }
+                Some(Order::Forget(sources)) => lane.pool.forget(&sources),
                 None => break,
             },
         }

@@ -112,7 +112,7 @@ impl Enroller {
         });
         let plan = plan(listed, &present.collect(), snapshot, &self.node);
         for (name, cause) in plan.leave {
-            self.leave(&name, cause);
+            self.leave(&name, cause).await;
         }
         for (spec, workload) in plan.enter {
             let name = (spec.namespace.clone(), spec.name.clone());
@@ -202,20 +202,15 @@ impl Enroller {
         let pod = Pod::open(spec, workload.uid.clone());
         let pod = Arc::new(pod.map_err(|source| EnrolError::Netns { path, source })?);
         routes::add(&pod.netns).await?;
+        let is_known = self.inherited.keys().any(|name| name.cookie == pod.cookie());
         let listeners = self.listen(&pod)?;
         let entry = Enrolled { pod: pod.clone(), workload, listeners };
-        for (listener, socket) in &entry.listeners {
-            self.keeper.hold(listener, socket.as_fd());
-            let failed = |source| EnrolError::Listen { role: listener.role.as_str(), source };
-            let serve = Serve {
-                pod: pod.clone(),
-                role: listener.role,
-                listener: socket.try_clone().map_err(failed)?,
-            };
-            self.lanes.serve(listener.index, serve).await;
-        }
-        if let Err(error) = enrol(&mut lock(&self.kernel), &entry) {
-            pod.leave();
+        let entered = match self.serve(&entry).await {
+            Ok(()) => enrol(&mut lock(&self.kernel), &entry),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = entered {
+            self.give_up(entry, is_known);
             return Err(error);
         }
         self.certs.prefetch(&entry.workload.identity());
@@ -224,27 +219,69 @@ impl Enroller {
         Ok(())
     }
 
+    /// Has the keeper hold the pod's listeners and the lanes accept there.
+    async fn serve(&self, entry: &Enrolled) -> Result<(), EnrolError> {
+        for (listener, socket) in &entry.listeners {
+            let failed = |source| EnrolError::Listen { role: listener.role.as_str(), source };
+            let serve = Serve {
+                pod: entry.pod.clone(),
+                role: listener.role,
+                listener: socket.try_clone().map_err(failed)?,
+            };
+            self.keeper.hold(listener, socket.as_fd());
+            self.lanes.serve(listener.index, serve).await;
+        }
+        Ok(())
+    }
+
+    /// Takes back what was done for a pod that could not be enrolled: the kernel must not lead connections to where
+    /// nobody accepts, nor the keeper's sockets keep the namespace of a pod that is gone.
+    ///
+    /// A pod that an earlier worker had enrolled stays so, its connections waiting for the next try: let go, it would be
+    /// open to everybody meanwhile.
+    fn give_up(&mut self, entry: Enrolled, is_known: bool) {
+        let Enrolled { pod, listeners, .. } = entry;
+        pod.leave();
+        if is_known {
+            self.inherited.extend(listeners);
+            return;
+        }
+        if let Err(error) = lock(&self.kernel).leave(pod.cookie()) {
+            tracing::warn!(pod = %pod.spec, %error, "the kernel does not let go of a pod that could not be enrolled");
+        }
+        for listener in listeners.keys() {
+            self.keeper.release(listener);
+        }
+    }
+
     /// The pod's listeners: those that an earlier worker left, and new ones for the rest.
     fn listen(&mut self, pod: &Pod) -> Result<BTreeMap<ListenerName, TcpListener>, EnrolError> {
         let cookie = pod.cookie();
         let inherited = std::mem::take(&mut self.inherited).into_iter();
         let (mut all, others): (BTreeMap<_, _>, _) = inherited.partition(|(name, _)| name.cookie == cookie);
         self.inherited = others;
+        let mut opened = BTreeMap::new();
         for role in Role::IN_PODS {
             for index in 0..self.lanes.count() {
                 let name = ListenerName { cookie, role, index };
-                if !all.contains_key(&name) {
-                    let beside = all.iter().find(|(n, _)| n.role == role).map(|(_, l)| l);
-                    let opened = listeners::open(&pod.netns, beside);
-                    let failed = |source| EnrolError::Listen { role: role.as_str(), source };
-                    all.insert(name, opened.map_err(failed)?);
+                if all.contains_key(&name) {
+                    continue;
+                }
+                let beside = all.iter().chain(&opened).find(|(n, _)| n.role == role).map(|(_, l)| l);
+                match listeners::open(&pod.netns, beside) {
+                    Ok(listener) => drop(opened.insert(name, listener)),
+                    Err(source) => {
+                        self.inherited.extend(all);
+                        return Err(EnrolError::Listen { role: role.as_str(), source });
+                    }
                 }
             }
         }
+        all.append(&mut opened);
         Ok(all)
     }
 
-    fn leave(&mut self, name: &PodName, cause: Cause) {
+    async fn leave(&mut self, name: &PodName, cause: Cause) {
         let Some(Enrolled { pod, workload, listeners }) = self.enrolled.remove(name) else { return };
         if let Err(error) = lock(&self.kernel).leave(pod.cookie()) {
             tracing::error!(pod = %pod.spec, %error, "the kernel does not let the pod go");
@@ -272,6 +309,7 @@ impl Enroller {
                 self.leaving.push(pod);
             }
         }
+        self.lanes.forget(&workload.addresses).await;
     }
 
     /// Undoes the routing of pods that have left, as soon as no connection needs it any more.

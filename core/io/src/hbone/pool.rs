@@ -141,9 +141,9 @@ impl Pool {
         slots.values().flat_map(|slot| &slot.connections).map(|c| c.streams.get()).sum()
     }
 
-    /// Takes no more streams on any connection of `source`; those that are open live on.
-    pub fn forget(&self, source: &Identity) {
-        self.shared.slots.borrow_mut().retain(|key, _| key.source != *source);
+    /// Takes no more streams on any connection from `sources`, so that idle ones end; streams that are open live on.
+    pub fn forget(&self, sources: &[IpAddr]) {
+        self.shared.slots.borrow_mut().retain(|key, _| !sources.contains(&key.source_ip));
     }
 
     async fn lease<D, F>(

@@ -385,6 +385,27 @@ fn an_idle_connection_is_closed() {
 }
 
 #[test]
+fn a_forgotten_address_keeps_no_idle_tunnel() {
+    on_worker(async {
+        let m = mesh(Settings::default()).await;
+        let (dialled, dial) = dialler(m.server.addr);
+        let mut stream = m.pool.open(&m.key, &m.cert, dial.clone(), &to(8080)).await.unwrap();
+        m.pool.forget(&[[127, 0, 0, 2].into()]);
+        assert_eq!(m.pool.connections(), 1, "another's");
+        m.pool.forget(&[m.key.source_ip]);
+        assert_eq!(m.pool.connections(), 0);
+        works(&mut stream).await;
+        drop(stream);
+        while m.server.ended.borrow().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(m.server.ended.borrow()[0].is_ok());
+        works(&mut m.pool.open(&m.key, &m.cert, dial, &to(8080)).await.unwrap()).await;
+        assert_eq!(dialled.get(), 2);
+    });
+}
+
+#[test]
 fn only_a_plain_connect_to_a_good_authority_is_taken() {
     on_worker(async {
         let m = mesh(Settings::default()).await;
