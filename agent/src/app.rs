@@ -154,13 +154,12 @@ fn capture(base: &Base, drain: &Watcher) -> Result<Follower, AppError> {
     let arrivals = (0..config.lanes.get()).map(|_| kernel.arrivals().map(Some));
     let lanes = Lanes::start(arrivals.collect::<Result<_, _>>()?, &base.shared, drain);
     let lanes = lanes.map_err(AppError::Threads)?;
-    let mut inherited = base.keeper.listeners().map_err(AppError::Keeper)?;
-    if let Some(sealed) = inherited.remove(vault::NAME) {
-        vault::restore(sealed, &base.shared.certs);
-    }
+    let inherited = base.keeper.listeners().map_err(AppError::Keeper)?;
+    let kept = kernel.vault()?;
+    vault::restore(&kept, &base.shared.certs);
     let inherited: BTreeMap<ListenerName, TcpListener> =
         inherited.into_iter().filter_map(|(name, fd)| Some((name.parse().ok()?, fd.into()))).collect();
-    tokio::spawn(vault::follow(base.shared.certs.clone(), base.keeper.clone()));
+    tokio::spawn(vault::follow(base.shared.certs.clone(), kept));
     let flows = kernel.flows()?;
     let enroller = Enroller::new(
         (config.node.clone(), config.network.as_str().into()),

@@ -1,6 +1,6 @@
 //! The keeper: the small process above the worker that holds every listening socket of the pods.
 //!
-//! It has one thread, nothing to configure, and never looks at what lies with it (the certificates are sealed in memory).
+//! It has one thread, nothing to configure, and holds no key.
 //! When its worker dies, connections wait in the backlogs of the sockets it holds, and the next worker, started at once,
 //! gets them back by name. A second agent that starts for the same state directory takes the listeners over through the
 //! keeper's Unix socket.

@@ -23,6 +23,7 @@ pub mod reconcile;
 mod stats;
 mod sys;
 mod turn;
+mod vault;
 
 pub use arrivals::{Arrival, ArrivalKind, Arrivals};
 pub use cgroup::find_cgroup;
@@ -34,4 +35,5 @@ pub use pods::{Enrolment, EnrolmentFlags};
 pub use reconcile::LocalPod;
 pub use stats::{MapStat, ProgramStat, Stats};
 pub use sys::netns_cookie;
+pub use vault::Vault;
 pub use weft_ebpf_abi::DELIVERY_MARK;

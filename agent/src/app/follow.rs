@@ -8,7 +8,6 @@ use crate::{
     kernel::Flows,
     lanes::Shared,
     pods::{Enroller, PodSpec},
-    vault,
 };
 use std::{
     sync::Arc,
@@ -77,7 +76,6 @@ impl Follower {
                     Wish::Regrown => {
                         tracing::warn!("the keeper was gone; another one holds the listeners now");
                         self.enroller.hold_again();
-                        vault::keep(&self.enroller.certs, &self.keeper);
                     }
                     Wish::Alone => {
                         tracing::error!("there is no keeper: a crash of this process would lose connections");

@@ -21,6 +21,7 @@ pub(super) const NAMES: &[&str] = &[
     "STATS",
     "SOCKETS",
     "OURS",
+    "VAULT",
     #[cfg(feature = "kernel-log")]
     "AYA_LOGS",
 ];

@@ -3,7 +3,7 @@
 
 use crate::{
     Addr, Arrival, ArrivalKey, BackendKey, Config, Destination, Endpoint, Event, Excess, Flow, ListenerKey,
-    PairKey, PlainKey, Service, SocketState, Workload,
+    PairKey, PlainKey, Service, SocketState, VAULT_CHUNK, VaultChunk, Workload,
 };
 use core::mem::size_of;
 
@@ -40,6 +40,7 @@ plain! {
         arrival: Arrival, destination: u64, opened_ns: u64, verdict: u32, established: u32, excess: Excess,
     }
     ListenerKey { cookie: u64, role: u32, slot: u32 }
+    VaultChunk { bytes: [u8; VAULT_CHUNK] }
     Flow {
         socket: u64, source: u64, destination: u64, opened_ns: u64, updated_ns: u64, bytes_sent: u64,
         bytes_received: u64, client: Endpoint, original: Endpoint, backend: Endpoint, srtt_us: u32, retransmits: u32,

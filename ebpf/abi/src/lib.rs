@@ -21,7 +21,7 @@ pub use lookup::{
 pub use stat::{STATS, Stat};
 
 /// The version of everything in this crate. Pinned maps of another version are not reopened.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The port on which meshed workloads accept HBONE.
 pub const HBONE_PORT: u16 = 15008;
@@ -37,3 +37,17 @@ pub const CAPTURE_PORTS: core::ops::RangeInclusive<u16> = 61_000..=65_535;
 
 /// How many listeners of one role a pod may have in the `LISTENERS` map.
 pub const LISTENER_SLOTS: u32 = 4;
+
+/// What one entry of the map `VAULT` holds, in bytes.
+pub const VAULT_CHUNK: usize = 4096;
+
+/// How many entries the map `VAULT` has room for: 16 MiB, some thousand certificates.
+pub const VAULT_CHUNKS: u32 = 4096;
+
+/// An entry of the map `VAULT`, which no program reads: the agent keeps there what its successor shall find.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct VaultChunk {
+    /// The bytes.
+    pub bytes: [u8; VAULT_CHUNK],
+}

@@ -11,7 +11,7 @@ use core::ffi::c_void;
 use weft_ebpf::World;
 use weft_ebpf_abi::{
     Addr, Arrival, ArrivalKey, Backend, BackendKey, Config, Destination, Endpoint, ListenerKey, PairKey,
-    PlainKey, Service, SocketState, Stat, Workload, config,
+    PlainKey, Service, SocketState, Stat, VAULT_CHUNKS, VaultChunk, Workload, config,
 };
 
 /// BPF_F_NO_PREALLOC: memory for what is there, not for what could be.
@@ -42,6 +42,9 @@ pub static LISTENERS: SockHash<ListenerKey> = SockHash::with_max_entries(1 << 14
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(16, 0);
+/// The agent's own: see its `kernel/vault.rs`.
+#[map]
+pub static VAULT: HashMap<u32, VaultChunk> = HashMap::with_max_entries(VAULT_CHUNKS, SPARSE);
 /// What a client's socket carries along; unlike an entry of a hash map it cannot be evicted, and ends with the socket.
 #[btf_map]
 pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();

@@ -155,3 +155,19 @@ fn a_successor_puts_right_what_its_predecessor_wrote_last() -> Result<()> {
     stage.web.connect(to)?;
     accept(&app).map(drop)
 }
+
+#[test]
+fn what_an_agent_keeps_is_found_by_the_next() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mut stage = Stage::new()?;
+    assert_eq!(stage.kernel.vault()?.get(), None);
+    for length in [0, 1, 4079, 4080, 4081, 100_000, 10] {
+        let bytes: Vec<u8> = (0..length).map(|n| n as u8).collect();
+        stage.kernel.vault()?.put(&bytes)?;
+        stage.reload()?;
+        assert!(stage.kernel.vault()?.get().as_ref() == Some(&bytes), "{length} bytes");
+    }
+    Ok(())
+}
