@@ -111,6 +111,22 @@ fn an_agent_that_takes_over_without_control_serves() -> Result<()> {
 }
 
 #[test]
+fn an_agent_that_starts_without_control_serves_its_last_state() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mut mesh = Mesh::bookshop("cached")?;
+    lose_control(&mut mesh)?;
+    for node in ["node-a", "node-b"] {
+        let agent = mesh.agent(node)?;
+        agent.process().stop(SOON)?;
+        agent.start_again()?;
+        serves_its_cache(&mesh, node)?;
+    }
+    serves_as_before(&mesh)
+}
+
+#[test]
 fn a_link_that_was_down_carries_old_and_new_connections_again() -> Result<()> {
     if !require_kernel() {
         return Ok(());
