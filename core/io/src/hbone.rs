@@ -1,5 +1,6 @@
 //! HBONE: TCP connections as HTTP/2 CONNECT streams inside mutual TLS.
 
+pub mod budget;
 pub mod client;
 pub mod error;
 pub mod headers;
@@ -11,6 +12,7 @@ pub mod usage;
 
 mod keepalive;
 
+pub use budget::Budget;
 pub use error::HboneError;
 pub use headers::{Authority, Baggage, Forwarded, Traceparent};
 pub use pool::{Pool, PoolKey};

@@ -1,6 +1,7 @@
 //! The server's side of tunnel connections.
 
 use super::{
+    budget::Window,
     headers::{Authority, Baggage, Forwarded, Traceparent},
     keepalive::Keepalive,
     settings::{FAULTY_STREAMS, REMEMBERED_RESETS, SMALL_FRAMES, Settings, UNSEEN_RESETS},
@@ -99,12 +100,15 @@ where
     H: Fn(Incoming) -> F,
     F: Future<Output = ()> + 'static,
 {
-    let (mut connection, peer) = timeout(settings.connect_timeout, begin(tcp, config, settings))
+    // The window is dropped last: what was lent is free only when nothing is buffered any more.
+    let (mut window, mut connection, peer) = timeout(settings.connect_timeout, begin(tcp, config, settings))
         .await
         .map_err(|_| ServeError::HandshakeTimeout)??;
     let peer = Rc::new(peer);
     let mut keepalive = Keepalive::new(connection.ping_pong(), settings.ping_interval, settings.ping_timeout);
     let mut draining = false;
+    // Held by each stream that is carried.
+    let streams = Rc::new(());
     loop {
         let next = poll_fn(|cx| match connection.poll_accept(cx) {
             Poll::Ready(next) => Poll::Ready(next.transpose().map_err(ServeError::from)),
@@ -128,7 +132,14 @@ where
         match target(&request) {
             Ok(authority) => {
                 let incoming = incoming(peer.clone(), authority, request, respond);
-                tokio::task::spawn_local(handler(incoming));
+                let (carried, stream) = (handler(incoming), streams.clone());
+                tokio::task::spawn_local(async move {
+                    carried.await;
+                    drop(stream);
+                });
+                if window.grow(Rc::strong_count(&streams) - 1) {
+                    connection.set_target_window_size(window.size());
+                }
             }
             Err(status) => refuse(&mut respond, status),
         }
@@ -147,11 +158,13 @@ async fn begin(
     tcp: TcpStream,
     config: Arc<ServerConfig>,
     settings: &Settings,
-) -> Result<(Connection<TlsIo, Bytes>, Identity), ServeError> {
+) -> Result<(Window, Connection<TlsIo, Bytes>, Identity), ServeError> {
     let secured = handshake::accept(tcp, config).await?;
+    // Nothing is lent to strangers.
+    let window = Window::new(settings);
     let connection = Builder::new()
         .initial_window_size(settings.stream_window)
-        .initial_connection_window_size(settings.connection_window)
+        .initial_connection_window_size(window.size())
         .max_frame_size(settings.max_frame_size)
         .max_header_list_size(settings.max_header_list)
         .max_concurrent_streams(settings.max_incoming_streams)
@@ -162,7 +175,7 @@ async fn begin(
         .data_frame_budget(SMALL_FRAMES)
         .handshake(secured.io)
         .await?;
-    Ok((connection, secured.peer))
+    Ok((window, connection, secured.peer))
 }
 
 /// Where the request leads, or the status to refuse it with.

@@ -1,5 +1,6 @@
 //! The numbers of a tunnel.
 
+use super::budget::Budget;
 use std::time::Duration;
 
 /// How tunnels behave; one value for both sides.
@@ -10,6 +11,8 @@ pub struct Settings {
     /// The same for all streams of a connection together: what applications that do not read can pin here. As large as
     /// the windows of all the streams that we put on a connection, so that none of them ever stalls the others.
     pub connection_window: u32,
+    /// What the connection windows of all incoming tunnels are lent from.
+    pub incoming_budget: Budget,
     /// The largest frame that a peer may send us, in bytes.
     pub max_frame_size: u32,
     /// How many bytes of one stream may wait here to be sent.
@@ -48,6 +51,7 @@ impl Default for Settings {
         Self {
             stream_window: 2 << 20,
             connection_window: 200 << 20,
+            incoming_budget: Budget::new(512 << 20),
             max_frame_size: 1 << 20,
             send_buffer: 512 << 10,
             max_header_list: 16 << 10,

@@ -428,25 +428,57 @@ fn only_a_plain_connect_to_a_good_authority_is_taken() {
     });
 }
 
+/// Sends to an application that does not read, until no more is taken; how much was.
+async fn fill(stream: &mut Stream) -> usize {
+    let block = Bytes::from(vec![7; 64 << 10]);
+    let mut sent = 0;
+    let endless = async {
+        loop {
+            let mut data = block.clone();
+            while !data.is_empty() {
+                sent += poll_fn(|cx| stream.poll_send(cx, &mut data)).await.unwrap();
+            }
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_millis(150), endless).await.is_err());
+    sent
+}
+
+#[test]
+fn a_client_pins_no_more_than_the_budget() {
+    on_worker(async {
+        let budget = Budget::new(3 << 20);
+        let settings = Settings { incoming_budget: budget.clone(), ..Settings::default() };
+        let m = mesh(settings).await;
+        let (_, dial) = dialler(m.server.addr);
+        let (mut stalled, mut sent) = (Vec::new(), 0);
+        for _ in 0..4 {
+            let mut stream = m.pool.open(&m.key, &m.cert, dial.clone(), &to(4)).await.unwrap();
+            sent += fill(&mut stream).await;
+            stalled.push(stream);
+        }
+        assert_eq!(budget.left(), 0);
+        assert!(sent <= 3 << 20, "{sent} bytes lie there");
+        // Another tunnel has to do with less, and does.
+        let other = PoolKey { source_ip: [127, 0, 0, 2].into(), ..m.key.clone() };
+        works(&mut m.pool.open(&other, &m.cert, dial, &to(8080)).await.unwrap()).await;
+        drop(stalled);
+        m.pool.forget(&[m.key.source_ip]);
+        while budget.left() < 3 << 20 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+}
+
 #[test]
 fn applications_that_do_not_read_stall_alone() {
     on_worker(async {
         let m = mesh(Settings::default()).await;
         let (dialled, dial) = dialler(m.server.addr);
-        let block = Bytes::from(vec![7; 64 << 10]);
         let mut stalled = Vec::new();
         for _ in 0..20 {
             let mut stream = m.pool.open(&m.key, &m.cert, dial.clone(), &to(4)).await.unwrap();
-            let mut sent = 0;
-            let fill = async {
-                loop {
-                    let mut data = block.clone();
-                    while !data.is_empty() {
-                        sent += poll_fn(|cx| stream.poll_send(cx, &mut data)).await.unwrap();
-                    }
-                }
-            };
-            assert!(tokio::time::timeout(Duration::from_millis(150), fill).await.is_err());
+            let sent = fill(&mut stream).await;
             let bound = Settings::default().stream_window as usize + Settings::default().send_buffer;
             assert!(sent <= bound, "back-pressure lets {sent} bytes through");
             stalled.push(stream);
