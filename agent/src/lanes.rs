@@ -6,10 +6,12 @@
 mod accept;
 mod admission;
 mod closing;
+mod complaint;
 
 pub use accept::{Accepted, reset};
 pub use admission::{Admission, Permit};
 pub use closing::Closing;
+pub use complaint::Complaint;
 
 use crate::{
     config::Peer,
@@ -62,6 +64,8 @@ pub struct Lane {
     pub records: Records,
     /// What the kernel knows of captured connections; none where nothing is captured.
     pub arrivals: Option<Arrivals>,
+    /// About tunnels and streams of others that were refused.
+    pub refusals: Complaint,
 }
 
 /// A listener for a lane.
@@ -103,7 +107,7 @@ impl Lanes {
                 let local = LocalSet::new();
                 let pool = Pool::counting(shared.tunnels.clone(), usage(&shared));
                 let records = shared.telemetry.worker(index);
-                let lane = Rc::new(Lane { shared, pool, records, arrivals });
+                let lane = Rc::new(Lane { shared, pool, records, arrivals, refusals: Complaint::default() });
                 local.block_on(&runtime, run(lane, rx, drain));
                 // What is left are connections that end, and tunnels that end with the last of them.
                 runtime.block_on(async {

@@ -99,7 +99,9 @@ pub async fn accept_hbone(lane: Rc<Lane>, accepted: Accepted) {
             if let Some(workload) = pod.workload(&snapshot) {
                 lane.records.record(facts(&snapshot, workload, hop, local)).finish(Reason::TlsFailure);
             }
-            tracing::info!(pod = %pod.spec, peer = %hop, %error, "a tunnel was refused");
+            if let Some(others) = lane.refusals.due() {
+                tracing::info!(pod = %pod.spec, peer = %hop, %error, others, "a tunnel was refused");
+            }
         }
         Err(error) => tracing::debug!(pod = %pod.spec, peer = %hop, %error, "a tunnel ended"),
     }
@@ -132,8 +134,10 @@ impl Tunnel {
         let to = match target(&incoming.authority, own) {
             Ok(to) => to,
             Err(status) => {
-                tracing::info!(pod = %pod.spec, peer = %incoming.peer, authority = %incoming.authority,
-                    "a tunnel to where none may lead was refused");
+                if let Some(others) = lane.refusals.due() {
+                    tracing::info!(pod = %pod.spec, peer = %incoming.peer, authority = %incoming.authority, others,
+                        "a tunnel to where none may lead was refused");
+                }
                 lane.records.record(facts).finish(Reason::BadRequest);
                 return incoming.refuse(status);
             }

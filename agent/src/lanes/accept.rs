@@ -1,20 +1,12 @@
 //! Accepting connections from one listener.
 
-use super::{Lane, Permit, Serve};
+use super::{Complaint, Lane, Permit, Serve};
 use crate::{
     inbound,
     outbound::{self, Door},
     pods::{Application, Pod, listeners::Role},
 };
-use std::{
-    cell::Cell,
-    io,
-    net::SocketAddr,
-    pin::pin,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::spawn_local,
@@ -24,8 +16,6 @@ use weft_model::address::canonical;
 
 /// The pause after an error that has nothing to do with the connection itself, such as too many open files.
 const BACK_OFF: Duration = Duration::from_millis(50);
-/// The same complaint is not made more often than this.
-const COMPLAINT: Duration = Duration::from_secs(5);
 
 /// A connection that a pod's listener took, not yet looked at.
 pub struct Accepted {
@@ -62,7 +52,7 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
             _ = phase.draining() => {}
         }
     });
-    let complained = Cell::new(None);
+    let complaint = Complaint::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -78,7 +68,7 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
                 }
                 let Some(permit) = lane.shared.admission.enter() else {
                     lane.shared.telemetry.metrics.accept_failed("limit");
-                    if is_due(&complained) {
+                    if complaint.due().is_some() {
                         let most = lane.shared.admission.most();
                         tracing::error!(pod = %pod.spec, most, "too many connections: refusing; see `maxConnections`");
                     }
@@ -104,7 +94,7 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
             Err(error) if is_about_the_connection(&error) => {}
             Err(error) => {
                 lane.shared.telemetry.metrics.accept_failed(lacking(&error));
-                if is_due(&complained) {
+                if complaint.due().is_some() {
                     tracing::error!(pod = %pod.spec, role = role.as_str(), %error,
                         "cannot accept connections, they wait; raise the limit it names (`ulimit -n`)");
                 }
@@ -141,14 +131,6 @@ fn lacking(error: &io::Error) -> &'static str {
         Some(libc::ENOBUFS | libc::ENOMEM) => "memory",
         _ => "other",
     }
-}
-
-fn is_due(last: &Cell<Option<Instant>>) -> bool {
-    let due = last.get().is_none_or(|at| at.elapsed() >= COMPLAINT);
-    if due {
-        last.set(Some(Instant::now()));
-    }
-    due
 }
 
 #[cfg(test)]

@@ -29,7 +29,9 @@ impl Budget {
 
     /// Borrows up to `bytes`; how many it got.
     fn borrow(&self, bytes: usize) -> usize {
-        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(bytes)));
+        let taken = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(bytes)));
         // The closure never refuses.
         taken.map_or(0, |before| before.min(bytes))
     }
