@@ -8,10 +8,14 @@ pub use routes::{AdminRoutes, MetricsRoutes, ReadyRoutes, Routes};
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    task::{AbortHandle, JoinSet},
+};
 
-/// Connections served at once on one listener: scrapers, probes and a person or two.
+/// Connections served at once on one listener: scrapers, probes and a person or two. One more ends the oldest, so that
+/// nobody keeps the kubelet's probe out by holding connections.
 const MAX_CONNECTIONS: usize = 64;
 /// How long a client may take to send its request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,11 +25,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves `routes` on `listener` until the future is dropped; its connections end with it.
 pub async fn serve(listener: TcpListener, routes: impl Routes) {
     let routes = Arc::new(routes);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut connections = JoinSet::new();
+    let (mut connections, mut oldest_first) = (JoinSet::new(), VecDeque::new());
     loop {
-        while connections.try_join_next().is_some() {}
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let tcp = match listener.accept().await {
             Ok((tcp, _)) => tcp,
             Err(error) => {
@@ -34,8 +35,15 @@ pub async fn serve(listener: TcpListener, routes: impl Routes) {
                 continue;
             }
         };
+        while connections.try_join_next().is_some() {}
+        oldest_first.retain(|task: &AbortHandle| !task.is_finished());
+        if oldest_first.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = oldest_first.pop_front()
+        {
+            oldest.abort();
+        }
         let routes = routes.clone();
-        connections.spawn(async move {
+        oldest_first.push_back(connections.spawn(async move {
             let answer = service_fn(move |request: Request<Incoming>| {
                 let response = respond(&*routes, &request);
                 async { Ok::<_, Infallible>(response) }
@@ -48,8 +56,7 @@ pub async fn serve(listener: TcpListener, routes: impl Routes) {
             if let Err(error) = served {
                 tracing::debug!(%error, "an HTTP connection broke");
             }
-            drop(slot);
-        });
+        }));
     }
 }
 

@@ -52,6 +52,24 @@ async fn readiness_names_what_is_left_to_do() {
 }
 
 #[tokio::test]
+async fn who_holds_connections_keeps_nobody_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let server = tokio::spawn(serve(listener, ReadyRoutes(Ready::new())));
+    let mut held = Vec::new();
+    for _ in 0..=MAX_CONNECTIONS {
+        held.push(TcpStream::connect(at).await.unwrap());
+    }
+    let mut probe = TcpStream::connect(at).await.unwrap();
+    probe.write_all(b"GET /healthz/ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    probe.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(held[0].read(&mut [0]).await.unwrap_or(0), 0, "the oldest made room");
+    server.abort();
+}
+
+#[tokio::test]
 async fn the_config_dump_has_istios_keys() {
     let s = sample();
     let [answer] = &ask(AdminRoutes(s.admin.clone()), &["GET /config_dump"]).await[..] else { panic!() };
