@@ -1,7 +1,10 @@
 //! Who is asking.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 use tonic::{Status, metadata::MetadataMap};
 
 /// A node proxy that said who it is and could prove it.
@@ -30,32 +33,38 @@ impl NodeTokens {
     pub fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
+}
 
-    fn node_of(&self, token: &str) -> io::Result<Option<String>> {
-        // Digests are compared instead of tokens: how long that takes says nothing about the token.
-        let presented = digest(&SHA256, token.as_bytes());
-        let mut node = None;
-        for entry in std::fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            if name.starts_with('.') || !entry.path().is_file() {
+/// The node whose file in `dir` holds `token`. A token that several nodes have belongs to none of them: which one asks, it
+/// does not tell.
+fn node_of(dir: &Path, token: &str) -> io::Result<Option<String>> {
+    // Digests are compared instead of tokens: how long that takes says nothing about the token.
+    let presented = digest(&SHA256, token.as_bytes());
+    let mut nodes = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if name.starts_with('.') || !entry.path().is_file() {
+            continue;
+        }
+        let known = match std::fs::read_to_string(entry.path()) {
+            Ok(known) => known,
+            // One node's file is no reason to turn the others away.
+            Err(error) => {
+                tracing::error!(file = %entry.path().display(), %error, "a node's token cannot be read");
                 continue;
             }
-            let known = match std::fs::read_to_string(entry.path()) {
-                Ok(known) => known,
-                // One node's file is no reason to turn the others away.
-                Err(error) => {
-                    tracing::error!(file = %entry.path().display(), %error, "a node's token cannot be read");
-                    continue;
-                }
-            };
-            let known = known.trim();
-            if !known.is_empty() && digest(&SHA256, known.as_bytes()).as_ref() == presented.as_ref() {
-                node = Some(name);
-            }
+        };
+        let known = known.trim();
+        if !known.is_empty() && digest(&SHA256, known.as_bytes()).as_ref() == presented.as_ref() {
+            nodes.push(name);
         }
-        Ok(node)
     }
+    if nodes.len() > 1 {
+        tracing::error!(?nodes, "these nodes have the same token, and are turned away; give each its own");
+        return Ok(None);
+    }
+    Ok(nodes.pop())
 }
 
 #[tonic::async_trait]
@@ -65,7 +74,10 @@ impl Authenticator for NodeTokens {
         let token = header
             .and_then(|h| h.strip_prefix("Bearer "))
             .ok_or_else(|| Status::unauthenticated("the request carries no bearer token"))?;
-        match self.node_of(token) {
+        let (dir, token) = (self.dir.clone(), token.to_owned());
+        // Files are read, and many streams wait on this thread.
+        let known = tokio::task::spawn_blocking(move || node_of(&dir, &token)).await;
+        match known.unwrap_or_else(|interrupted| Err(interrupted.into())) {
             Ok(Some(node)) => Ok(Caller { node }),
             Ok(None) => Err(Status::unauthenticated("no node has this token")),
             Err(error) => {
@@ -100,6 +112,10 @@ mod tests {
             let status = tokens.authenticate(&bad).await.unwrap_err();
             assert_eq!(status.code(), tonic::Code::Unauthenticated);
         }
+        std::fs::write(dir.path().join("n3"), "two\n").unwrap();
+        assert!(tokens.authenticate(&bearer("two")).await.is_err(), "nobody can tell n2 from n3");
+        std::fs::remove_file(dir.path().join("n3")).unwrap();
+        assert_eq!(tokens.authenticate(&bearer("two")).await.unwrap().node, "n2");
         std::fs::remove_file(dir.path().join("n1")).unwrap();
         assert!(tokens.authenticate(&bearer("one")).await.is_err(), "a token goes with its file");
     }
