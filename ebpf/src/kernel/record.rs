@@ -89,7 +89,10 @@ pub fn moved(ctx: &SockOpsContext, state: &mut SocketState, from: u32, to: u32) 
 /// The connection is over, or never came to be.
 #[inline(always)]
 pub fn closed(ctx: &SockOpsContext, state: &mut SocketState) {
-    if state.destination != 0 && state.verdict != verdict::PLAIN {
+    // A captured connection may end before the agent accepts it: it connects, writes, closes, and all of that waits in the
+    // backlog. Its record stays until the map has no room; it leads nowhere but to the agent.
+    let in_backlog = state.verdict == verdict::AGENT;
+    if state.destination != 0 && state.verdict != verdict::PLAIN && !in_backlog {
         // Evicted already, at worst.
         let _ = ARRIVALS.remove(key_of(ctx, state));
     }

@@ -4,7 +4,10 @@ use crate::stage::{
     REMOTE, SERVICE_PORT, Stage, TARGET_PORT, VIP, accept, at, canonical, catalog, nobody, talk,
 };
 use anyhow::{Context, Result, ensure};
-use std::net::{SocketAddr, TcpStream};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+};
 use weft_agent::kernel::{ArrivalKind, EnrolmentFlags};
 use weft_tests::require_kernel;
 
@@ -30,6 +33,29 @@ fn a_captured_connection_keeps_its_addresses_on_both_sides() -> Result<()> {
         talk(&mut client, &mut agent)?;
     }
     assert_eq!(stage.counter("captured")?, 2);
+    Ok(())
+}
+
+#[test]
+fn what_was_written_before_a_quick_end_is_not_lost() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    for host in REMOTE {
+        let to = at(host, 514);
+        let mut client = stage.web.connect(to)?;
+        client.write_all(b"fire and forget")?;
+        drop(client);
+        // The agent is busy: by the time it looks, the client's socket is no more.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let (mut agent, peer) = accept(&stage.web.outbound)?;
+        let found = stage.kernel.arrivals()?.find(stage.web.cookie, peer, canonical(agent.local_addr()?));
+        assert_eq!(found.context("no record")?.original, to);
+        let mut got = String::new();
+        agent.read_to_string(&mut got)?;
+        assert_eq!(got, "fire and forget");
+    }
     Ok(())
 }
 
