@@ -14,7 +14,7 @@ use crate::{
     lanes::{Lanes, Serve},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::TcpListener,
     os::fd::{AsFd, BorrowedFd},
@@ -22,7 +22,7 @@ use std::{
 };
 use weft_ebpf_abi::LISTENER_SLOTS;
 use weft_io::tls::CertManager;
-use weft_model::{Name, Snapshot, Workload};
+use weft_model::{Identity, Name, Snapshot, Workload};
 
 /// Why a pod cannot be enrolled.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +74,8 @@ pub struct Enroller {
     leaving: Vec<Arc<Pod>>,
     /// What was last complained about, so that each complaint is made once.
     failed: BTreeMap<PodName, String>,
+    /// Whether what an earlier agent left was looked through: before, not all pods have had their turn.
+    others_forgotten: bool,
 }
 
 /// A pod that is enrolled.
@@ -94,8 +96,21 @@ impl Enroller {
         inherited: BTreeMap<ListenerName, TcpListener>,
     ) -> Self {
         let roster = Arc::default();
-        let (enrolled, leaving, failed) = <_>::default();
-        Self { node, network, kernel, keeper, lanes, certs, roster, inherited, enrolled, leaving, failed }
+        let (enrolled, leaving, failed, others_forgotten) = <_>::default();
+        Self {
+            node,
+            network,
+            kernel,
+            keeper,
+            lanes,
+            certs,
+            roster,
+            inherited,
+            enrolled,
+            leaving,
+            failed,
+            others_forgotten,
+        }
     }
 
     /// The pods that are enrolled.
@@ -137,6 +152,7 @@ impl Enroller {
         {
             tracing::error!(%error, "the kernel's maps are not up to date; connections go through the agent");
         }
+        self.follow_identities(snapshot);
         self.publish(listed, snapshot);
         self.tidy().await;
     }
@@ -178,10 +194,17 @@ impl Enroller {
         for (name, _) in std::mem::take(&mut self.inherited) {
             self.keeper.release(&name);
         }
-        for status in self.certs.list() {
-            if !self.enrolled.values().any(|e| e.workload.identity() == status.identity) {
-                self.certs.forget(&status.identity);
-            }
+        self.others_forgotten = true;
+    }
+
+    /// Asks for the certificates of the pods' identities as they are now, and drops all others: also those that a
+    /// connection asked for while its pod was leaving. What an earlier worker left stays until all pods had their turn.
+    fn follow_identities(&self, snapshot: &Snapshot) {
+        let now = |e: &Enrolled| e.pod.workload(snapshot).unwrap_or(&e.workload).identity();
+        let wanted: BTreeSet<Identity> = self.enrolled.values().map(now).collect();
+        wanted.iter().for_each(|identity| self.certs.prefetch(identity));
+        if self.others_forgotten {
+            self.certs.retain(|identity| wanted.contains(identity));
         }
     }
 
@@ -213,7 +236,6 @@ impl Enroller {
             self.give_up(entry, is_known);
             return Err(error);
         }
-        self.certs.prefetch(&entry.workload.identity());
         tracing::info!(pod = %pod.spec, cookie = pod.cookie(), "enrolled");
         self.enrolled.insert(name, entry);
         Ok(())
@@ -288,10 +310,6 @@ impl Enroller {
         }
         for listener in listeners.keys() {
             self.keeper.release(listener);
-        }
-        let identity = workload.identity();
-        if !self.enrolled.values().any(|e| e.workload.identity() == identity) {
-            self.certs.forget(&identity);
         }
         match cause {
             Cause::Vanished => {

@@ -158,9 +158,12 @@ impl CertManager {
         self.watch(identity);
     }
 
-    /// Drops the certificate of `identity` and stops renewing it.
-    pub fn forget(&self, identity: &Identity) {
-        if self.entries().remove(identity).is_some() {
+    /// Drops the certificates of all identities but those that are `wanted`, and stops renewing them.
+    pub fn retain(&self, wanted: impl Fn(&Identity) -> bool) {
+        let mut entries = self.entries();
+        let before = entries.len();
+        entries.retain(|identity, _| wanted(identity));
+        if entries.len() < before {
             self.shared.changes.send_modify(|n| *n += 1);
         }
     }
