@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 use weft_io::tls::{CertManager, Parts, WorkloadCert};
 use weft_model::Identity;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Certificates are issued in bursts; each burst is kept once.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -20,6 +21,12 @@ struct Kept {
     /// PKCS #8, in base64.
     key: String,
     chain: Vec<String>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
 }
 
 /// Keeps the certificates whenever they change.
@@ -37,7 +44,7 @@ pub async fn follow(certs: CertManager, mut vault: Vault) {
 
 /// Takes over what an earlier process kept.
 pub fn restore(vault: &Vault, certs: &CertManager) {
-    if let Some(text) = vault.get() {
+    if let Some(text) = vault.get().map(Zeroizing::new) {
         adopt(&text, certs);
     }
 }
@@ -50,23 +57,24 @@ fn adopt(text: &[u8], certs: &CertManager) {
             return;
         }
     };
-    for Kept { identity, key, chain } in kept {
-        let Ok(key) = STANDARD.decode(key) else { continue };
-        let parts = Parts { key: rustls::pki_types::PrivatePkcs8KeyDer::from(key).into(), chain };
-        if let Err(error) = certs.adopt(&identity, parts) {
-            tracing::warn!(%identity, %error, "a certificate of the agent before this one cannot be used");
+    for mut kept in kept {
+        let Ok(key) = STANDARD.decode(&kept.key) else { continue };
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key).into();
+        let parts = Parts { key, chain: std::mem::take(&mut kept.chain) };
+        if let Err(error) = certs.adopt(&kept.identity, parts) {
+            tracing::warn!(identity = %kept.identity, %error, "a certificate of the agent before this one cannot be used");
         }
     }
 }
 
 /// Everything that `certs` are made of.
-fn written(certs: &[Arc<WorkloadCert>]) -> anyhow::Result<Vec<u8>> {
+fn written(certs: &[Arc<WorkloadCert>]) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let kept = certs.iter().map(|cert| Kept {
         identity: cert.identity().clone(),
         key: STANDARD.encode(cert.parts().key.secret_der()),
         chain: cert.parts().chain.clone(),
     });
-    Ok(serde_json::to_vec(&kept.collect::<Vec<_>>())?)
+    Ok(Zeroizing::new(serde_json::to_vec(&kept.collect::<Vec<_>>())?))
 }
 
 #[cfg(test)]

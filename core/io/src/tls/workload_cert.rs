@@ -17,6 +17,7 @@ use std::{
 };
 use weft_model::{Identity, Name};
 use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroize;
 
 /// How many sets of expected identities keep a client configuration before the store starts over.
 const CLIENT_CONFIGS: usize = 1024;
@@ -62,6 +63,12 @@ pub struct WorkloadCert {
     server: Arc<ServerConfig>,
     clients: Mutex<FxHashMap<Arc<[Identity]>, Arc<ClientConfig>>>,
     parts: Parts,
+}
+
+impl Drop for WorkloadCert {
+    fn drop(&mut self) {
+        self.parts.key.zeroize();
+    }
 }
 
 /// What a certificate was made from, for the process that follows this one. It holds the private key.
