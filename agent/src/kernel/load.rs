@@ -130,6 +130,11 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whether no other agent writes to the maps: what a reconcile has written stays so.
+    pub fn is_sole_writer(&self) -> bool {
+        self.turn.is_ours()
+    }
+
     /// This process writes to the maps no more; another may rely on that. To be called after the last reconcile.
     pub fn retire(&mut self) {
         self.turn.leave();

@@ -81,8 +81,10 @@ async fn carry(
     drop(snapshot);
     let record = lane.records.record(facts);
     let closing = Closing::new(pod.clone(), drain);
+    // On the heap while it lasts: a connection that is held for hours should not keep room for how it began.
+    let opening = Box::pin(connect::open(&lane, &pod, &source, outbound, client, &record));
     let opened = tokio::select! {
-        opened = connect::open(&lane, &pod, &source, outbound, client, &record) => opened,
+        opened = opening => opened,
         () = closing.wait(&record) => Err(closing.cause()),
     };
     let upstream = match opened {

@@ -76,6 +76,8 @@ pub struct Enroller {
     failed: BTreeMap<PodName, String>,
     /// Whether what an earlier agent left was looked through: before, not all pods have had their turn.
     others_forgotten: bool,
+    /// What the kernel's maps were last brought to: the snapshot's version, and the pods. None after a failure.
+    told: Option<(u64, Vec<LocalPod>)>,
 }
 
 /// A pod that is enrolled.
@@ -96,7 +98,7 @@ impl Enroller {
         inherited: BTreeMap<ListenerName, TcpListener>,
     ) -> Self {
         let roster = Arc::default();
-        let (enrolled, leaving, failed, others_forgotten) = <_>::default();
+        let (enrolled, leaving, failed, others_forgotten, told) = <_>::default();
         Self {
             node,
             network,
@@ -110,6 +112,7 @@ impl Enroller {
             leaving,
             failed,
             others_forgotten,
+            told,
         }
     }
 
@@ -143,18 +146,33 @@ impl Enroller {
             }
         }
         self.failed.retain(|name, _| listed.iter().any(|s| (&s.namespace, &s.name) == (&name.0, &name.1)));
+        self.tell_kernel(snapshot);
+        self.follow_identities(snapshot);
+        self.publish(listed, snapshot);
+        self.tidy().await;
+    }
+
+    /// Brings the kernel's maps to what `snapshot` says, unless they are there already: with many workloads that is the work
+    /// of milliseconds, and this is called each second.
+    fn tell_kernel(&mut self, snapshot: &Snapshot) {
         let local = self.enrolled.values().map(|e| LocalPod {
             cookie: e.pod.cookie(),
             uid: e.pod.workload.clone(),
             always_encrypt: false,
         });
-        if let Err(error) = lock(&self.kernel).reconcile(snapshot, &self.network, &local.collect::<Vec<_>>())
-        {
-            tracing::error!(%error, "the kernel's maps are not up to date; connections go through the agent");
+        let now = (snapshot.version, local.collect::<Vec<_>>());
+        let mut kernel = lock(&self.kernel);
+        // While another agent writes to the maps, what this one told them need not stand.
+        if self.told.as_ref() == Some(&now) && kernel.is_sole_writer() {
+            return;
         }
-        self.follow_identities(snapshot);
-        self.publish(listed, snapshot);
-        self.tidy().await;
+        self.told = match kernel.reconcile(snapshot, &self.network, &now.1) {
+            Ok(_) => Some(now),
+            Err(error) => {
+                tracing::error!(%error, "the kernel's maps are not up to date; connections go through the agent");
+                None
+            }
+        };
     }
 
     /// Shows what has become of each pod.
@@ -268,6 +286,8 @@ impl Enroller {
             self.inherited.extend(listeners);
             return;
         }
+        // The maps forget what they said of it, and it may come back at once.
+        self.told = None;
         if let Err(error) = lock(&self.kernel).leave(pod.cookie()) {
             tracing::warn!(pod = %pod.spec, %error, "the kernel does not let go of a pod that could not be enrolled");
         }
@@ -305,6 +325,8 @@ impl Enroller {
 
     async fn leave(&mut self, name: &PodName, cause: Cause) {
         let Some(Enrolled { pod, workload, listeners }) = self.enrolled.remove(name) else { return };
+        // The maps forget what they said of it, and it may come back at once.
+        self.told = None;
         if let Err(error) = lock(&self.kernel).leave(pod.cookie()) {
             tracing::error!(pod = %pod.spec, %error, "the kernel does not let the pod go");
         }
