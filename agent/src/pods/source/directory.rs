@@ -1,7 +1,7 @@
 //! Pods listed in a file, or in the `.yaml` files of a directory: the mode without Kubernetes.
 
 use super::{PodSource, PodSpec};
-use notify::{RecursiveMode, Watcher};
+use notify::{EventKind, RecursiveMode, Watcher};
 use serde::Deserialize;
 use std::{
     io,
@@ -79,13 +79,21 @@ impl DirectorySource {
 }
 
 fn watch(dir: &Path, tx: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |_event| {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|e| is_access(e.kind)) {
+            return;
+        }
         // Full means that a reading is already due.
         let _ = tx.try_send(());
     })?;
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     watcher.watch(dir, RecursiveMode::NonRecursive)?;
     Ok(watcher)
+}
+
+/// Whether somebody only looked: reading the list is told as well, and must not be the cause of the next reading.
+fn is_access(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Access(_))
 }
 
 #[async_trait::async_trait]
@@ -170,6 +178,26 @@ mod tests {
         std::fs::write(dir.path().join("db.yaml"), WEB.replace("web", "db")).unwrap();
         let pods = tokio::time::timeout(Duration::from_secs(20), source.next()).await.unwrap();
         assert_eq!(pods.iter().map(ToString::to_string).collect::<Vec<_>>(), ["shop/db", "shop/web"]);
+    }
+
+    /// The kernel tells of events in their order, so what reading caused would be there before the end of the test is told.
+    #[test]
+    fn reading_the_list_is_no_reason_to_read_it_again() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("web.yaml"), WEB).unwrap();
+        let (tx, told) = std::sync::mpsc::channel();
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let _ = tx.send(event.unwrap());
+        })
+        .unwrap();
+        watcher.watch(dir.path(), RecursiveMode::NonRecursive).unwrap();
+        assert_eq!(read_listing(dir.path()).unwrap().len(), 1);
+        std::fs::write(dir.path().join("last"), "").unwrap();
+        let is_last = |e: &notify::Event| e.paths.iter().any(|p| p.ends_with("last"));
+        let next = || told.recv_timeout(Duration::from_secs(20)).unwrap();
+        let by_reading: Vec<_> = std::iter::from_fn(|| Some(next()).filter(|e| !is_last(e))).collect();
+        assert!(!by_reading.is_empty(), "the kernel tells of it");
+        assert!(by_reading.iter().all(|e| is_access(e.kind)), "{by_reading:?}");
     }
 
     #[test]
