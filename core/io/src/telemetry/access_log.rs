@@ -18,7 +18,7 @@ use std::{
         mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use weft_model::Reason;
 
@@ -81,7 +81,7 @@ impl Default for AccessLogConfig {
     }
 }
 
-/// The access log of a process. Dropping it writes what is queued and ends its thread.
+/// The access log of a process. Dropping it writes what is queued, for two seconds at most, and ends its thread.
 #[derive(Debug)]
 pub struct AccessLog {
     config: AccessLogConfig,
@@ -132,10 +132,18 @@ impl AccessLog {
 impl Drop for AccessLog {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(writer) = self.writer.take() {
-            // It ends by itself once the queue is empty; a panic in it has been reported by the panic hook.
-            let _ = writer.join();
+        let Some(writer) = self.writer.take() else { return };
+        // It ends by itself once the queue is empty, unless nobody reads what it writes.
+        let until = Instant::now() + LAST_LINES;
+        while !writer.is_finished() {
+            if Instant::now() >= until {
+                tracing::warn!("the last lines of the access log are lost: nobody takes them");
+                return;
+            }
+            thread::sleep(REST);
         }
+        // A panic in it has been reported by the panic hook.
+        let _ = writer.join();
     }
 }
 
@@ -150,6 +158,8 @@ impl Select {
     }
 }
 
+/// The time for the last lines to be written: a pipe that nobody reads must not hold up the end of the process.
+const LAST_LINES: Duration = Duration::from_secs(2);
 /// Lines are written together up to about this many bytes.
 const BATCH: usize = 64 * 1024;
 /// The writer's rest once the queue is empty. A line that finds the writer waiting must wake it, which costs the thread of

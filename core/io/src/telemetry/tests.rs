@@ -315,6 +315,20 @@ fn a_writer_that_is_stuck_costs_lines_not_connections() {
 }
 
 #[test]
+fn a_writer_that_stays_stuck_does_not_hold_up_the_end() {
+    let (_release, stuck) = std::sync::mpsc::channel();
+    let log = AccessLog::new(AccessLogConfig::default(), Stuck(stuck)).unwrap();
+    let telemetry = Telemetry::new(&Config::default(), log);
+    telemetry.worker(0).record(facts(&store(), Direction::Inbound)).finish(Reason::Ok);
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(telemetry);
+        ended.send(())
+    });
+    assert_eq!(end.recv_timeout(Duration::from_secs(60)), Ok(()));
+}
+
+#[test]
 fn a_record_that_is_dropped_without_a_word_is_a_fault_of_ours() {
     let (telemetry, out) = telemetry(Select::All, Format::Text);
     drop(telemetry.worker(0).record(facts(&store(), Direction::Inbound)));
