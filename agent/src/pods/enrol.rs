@@ -282,6 +282,10 @@ impl Enroller {
     fn give_up(&mut self, entry: Enrolled, is_known: bool) {
         let Enrolled { pod, listeners, .. } = entry;
         pod.leave();
+        if self.enrolled.values().any(|e| e.pod.cookie() == pod.cookie()) {
+            // Listed under a second name; what is there belongs to the first.
+            return;
+        }
         if is_known {
             self.inherited.extend(listeners);
             return;
