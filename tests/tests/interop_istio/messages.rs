@@ -3,7 +3,7 @@
 use crate::go;
 use prost_types::Any;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 use weft_io::discovery::{
     Kind,
     convert::{self, decode},
@@ -68,11 +68,13 @@ fn workload() -> Workload {
             .map(|p| p.parse().unwrap())
             .into(),
         health: Health::Unhealthy,
-        services: [
-            (key("shop/web.shop.svc.cluster.local"), vec![port(80, 8080), port(443, 8443)]),
-            (key("shop/admin.shop.svc.cluster.local"), vec![port(1, 65535)]),
-        ]
-        .into(),
+        services: Arc::new(
+            [
+                (key("shop/web.shop.svc.cluster.local"), vec![port(80, 8080), port(443, 8443)]),
+                (key("shop/admin.shop.svc.cluster.local"), vec![port(1, 65535)]),
+            ]
+            .into(),
+        ),
         locality: Locality { region: "r1".into(), zone: "z1".into(), subzone: "s1".into() },
         ..Workload::new("Kubernetes//Pod/shop/web-0", "shop", "web-0", "web")
     }
