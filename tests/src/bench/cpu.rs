@@ -7,9 +7,13 @@ use std::{collections::BTreeMap, fs};
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Memory {
-    /// What is resident now (`VmRSS`).
+    /// What is resident now, pages of files counted once: processes of one program share those.
     pub resident: f64,
-    /// The most that was resident at any time (`VmHWM`).
+    /// Of that, what no file backs (`RssAnon` and `RssShmem`): heaps and stacks.
+    pub anonymous: f64,
+    /// What each process has resident (`VmRSS`), added up: pages that they share count for each of them.
+    pub summed: f64,
+    /// The most that each had resident at any time (`VmHWM`), added up.
     pub peak: f64,
 }
 
@@ -25,16 +29,22 @@ pub fn seconds(process: u32) -> Result<f64> {
     Ok(ticks as f64 / hertz as f64)
 }
 
-/// The memory of the process and its children together.
+/// The memory of the process and its children together. They are taken to run the same program, so that the largest share
+/// of its file that one of them has touched stands for all. The proportional set size (`Pss`) would be smaller: it also
+/// divides by the agents of other nodes, which share the file only here, where all nodes are one machine.
 pub fn memory(process: u32) -> Result<Memory> {
-    let mut all = Memory { resident: 0.0, peak: 0.0 };
+    let mut all = Memory { resident: 0.0, anonymous: 0.0, summed: 0.0, peak: 0.0 };
+    let mut of_files: f64 = 0.0;
     for id in family(process)? {
         let Ok(status) = fs::read_to_string(format!("/proc/{id}/status")) else { continue };
         let field =
             |name| kibibytes(&status, name).with_context(|| format!("/proc/{id}/status has no {name}"));
-        all.resident += field("VmRSS:")? * 1024.0;
+        all.anonymous += (field("RssAnon:")? + field("RssShmem:")?) * 1024.0;
+        all.summed += field("VmRSS:")? * 1024.0;
         all.peak += field("VmHWM:")? * 1024.0;
+        of_files = of_files.max(field("RssFile:")? * 1024.0);
     }
+    all.resident = all.anonymous + of_files;
     Ok(all)
 }
 
@@ -87,7 +97,8 @@ mod tests {
     #[test]
     fn this_process_has_memory_and_a_peak_above_it() {
         let memory = memory(std::process::id()).unwrap();
-        assert!(memory.resident > 0.0 && memory.peak >= memory.resident, "{memory:?}");
+        assert!(memory.anonymous > 0.0 && memory.resident > memory.anonymous, "{memory:?}");
+        assert!(memory.summed >= memory.resident && memory.peak >= memory.summed, "{memory:?}");
         assert!(seconds(std::process::id()).unwrap() >= 0.0);
     }
 }

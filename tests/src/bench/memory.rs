@@ -57,7 +57,10 @@ fn record(session: &mut Session, lab: &Lab, name: &'static str) -> Result<()> {
     let memories = memories(lab)?;
     let largest = |of: fn(&cpu::Memory) -> f64| memories.iter().map(of).fold(0.0, f64::max) / 1e6;
     session.record(name, Side::Mesh, largest(|memory| memory.resident));
-    session.record_beside(name, "peak", largest(|memory| memory.peak));
+    session.record_beside(name, "heaps and stacks alone", largest(|memory| memory.anonymous));
+    session.record_beside(name, "resident, added up over keeper and worker", largest(|memory| memory.summed));
+    session.record_beside(name, "peak of that", largest(|memory| memory.peak));
+    session.note(name, "keeper and worker of one agent, pages of the program's file counted once".into());
     Ok(())
 }
 
