@@ -9,7 +9,8 @@ pub struct Settings {
     /// How many bytes a peer may send on one stream before it must wait for us.
     pub stream_window: u32,
     /// The same for all streams of a connection together: what applications that do not read can pin here. As large as
-    /// the windows of all the streams that we put on a connection, so that none of them ever stalls the others.
+    /// the windows of all the streams that we put on a connection, so that none of them ever stalls the others. An incoming
+    /// connection begins with the window of one stream and grows to this with its streams, while the budget lasts.
     pub connection_window: u32,
     /// What the connection windows of all incoming tunnels are lent from.
     pub incoming_budget: Budget,
