@@ -25,6 +25,12 @@ use weft_model::{Reason, SnapshotStore};
 /// How often the figures of live connections are read.
 const REFRESH: Duration = Duration::from_secs(2);
 
+/// A reading is followed by a rest of this many times its length. The kernel shows every socket of the pods, those of
+/// tunnelled connections too: with many thousands held, reading must not become what the agent mostly does.
+const REST: u32 = 50;
+/// The longest rest.
+const SELDOM: Duration = Duration::from_secs(30);
+
 /// Live connections that are followed; those beyond it are recorded when they end. Twice what the kernel's table holds,
 /// since a connection may fall out of the table while it lives.
 const MAX_OPEN: usize = 32_768;
@@ -60,12 +66,15 @@ impl KernelFlows {
         self.began = kernel::now();
         let mut batch = Vec::new();
         // Not at once: openings that wait in the ring are to be counted before their connections are found in the table.
-        let mut refresh = tokio::time::interval_at(tokio::time::Instant::now() + REFRESH, REFRESH);
-        refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut due = tokio::time::Instant::now() + REFRESH;
         loop {
             tokio::select! {
                 read = events.next(&mut batch) => read?,
-                _ = refresh.tick() => self.refresh(&flows.all()),
+                () = tokio::time::sleep_until(due) => {
+                    let began = Instant::now();
+                    self.refresh(&flows.all());
+                    due = tokio::time::Instant::now() + (began.elapsed() * REST).clamp(REFRESH, SELDOM);
+                }
             }
             batch.drain(..).for_each(|event| self.take(&event));
         }
