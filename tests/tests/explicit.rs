@@ -13,7 +13,8 @@ fn bookshop() -> Loopback {
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/bookshop");
     let directory = std::env::temp_dir().join(format!("weft-explicit-{}-{number}", std::process::id()));
-    Loopback::start(Manifests::read(&manifests).unwrap(), &directory, |_| {}).unwrap()
+    let manifests = Manifests::read(&manifests).expect("the bookshop");
+    Loopback::start(manifests, &directory, |_| {}).expect("a mesh on loopback")
 }
 
 #[test]
