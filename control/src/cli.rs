@@ -74,10 +74,10 @@ pub struct RunArgs {
     /// `root-cert.pem`, `cert-chain.pem`); one is made where it is empty [default: STATE/ca].
     #[arg(long, value_name = "DIR")]
     pub ca: Option<PathBuf>,
-    /// Where nodes connect [default: [::]:15012].
+    /// Where nodes connect (`[::]:15012` unless told).
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// Where /metrics, /healthz/ready and /debug are [default: [::]:15014].
+    /// Where /metrics, /healthz/ready and /debug are (`[::]:15014` unless told).
     #[arg(long, value_name = "ADDRESS")]
     pub monitoring: Option<SocketAddr>,
     /// One more name that the certificate of the port carries.

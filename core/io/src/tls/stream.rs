@@ -29,7 +29,7 @@ const CLOSE_NOTIFY: [u8; 2] = [1, 0];
 /// The byte stream inside TLS, over TCP.
 ///
 /// Reads and writes go through large buffers that belong to the thread, so that a connection at rest holds none. Its
-/// shutdown ends both directions: what the peer says after that is thrown away (see [`Ending`]).
+/// shutdown ends both directions: what the peer says after that is thrown away (see `ending.rs`).
 pub struct TlsIo {
     tcp: TcpStream,
     session: Session,
