@@ -4,7 +4,7 @@ use super::stage::SINK;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr};
 use weft_tests::{Cluster, app};
 
 /// A path that is measured.
@@ -15,6 +15,15 @@ pub enum Path {
     SameNode,
     /// Two pods of two nodes.
     CrossNode,
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Path::SameNode => "same node",
+            Path::CrossNode => "between nodes",
+        })
+    }
 }
 
 /// The paths and their callers; reviews is called, which no policy guards.

@@ -188,7 +188,7 @@ fn costs(teller: &Teller, mesh: &Mesh, bare: Vec<Price>, report: &mut Report) {
         }));
         let parts = costs.iter().map(|cost| {
             let part = cost.mesh.requests_per_second / cost.bare.requests_per_second;
-            format!("{:?}: {part:.2} of the bare requests/s", cost.path)
+            format!("{}: {part:.2} of the bare requests/s", cost.path)
         });
         Ok(parts.collect::<Vec<_>>().join(", "))
     });

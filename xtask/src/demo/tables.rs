@@ -142,7 +142,7 @@ impl Teller {
                 .map(|(what, bare, mesh)| {
                     let digits = if bare > 1000.0 { 0 } else { 1 };
                     vec![
-                        Cell::new(format!("{:?}", cost.path)),
+                        Cell::new(cost.path),
                         Cell::new(what),
                         right(format!("{bare:.digits$}")),
                         right(format!("{mesh:.digits$}")),
