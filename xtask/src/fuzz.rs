@@ -35,15 +35,18 @@ pub struct Options {
     /// How many targets run at once; one a core when not given
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
+    /// Where libFuzzer's random numbers begin, to go the same way again; 0 takes another way each time
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u32,
     /// List the targets and do nothing else
     #[arg(long)]
     list: bool,
 }
 
 impl Options {
-    /// What `cargo xtask test` runs.
+    /// What `cargo xtask test` runs: the same way each time, so that a change is not blamed for the luck of a run.
     pub fn short() -> Self {
-        Self { targets: Vec::new(), seconds: 5, jobs: None, list: false }
+        Self { targets: Vec::new(), seconds: 5, jobs: None, seed: 1, list: false }
     }
 }
 
@@ -75,7 +78,7 @@ pub fn run(options: &Options) -> Result<()> {
     let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let jobs = options.jobs.unwrap_or(cores).get().min(chosen.len());
     println!("{} targets, {} s each, {jobs} at once", chosen.len(), options.seconds);
-    let reports = in_parallel(&chosen, jobs, Duration::from_secs(options.seconds))?;
+    let reports = in_parallel(&chosen, jobs, Duration::from_secs(options.seconds), options.seed)?;
     println!("\n{}", table(&reports));
     let failed: Vec<_> = reports.iter().filter(|report| report.failure.is_some()).collect();
     for report in &failed {
@@ -94,12 +97,12 @@ fn targets() -> Result<Vec<String>> {
     Ok(names.map(str::to_owned).collect())
 }
 
-fn in_parallel(names: &[String], jobs: usize, time: Duration) -> Result<Vec<Report>> {
+fn in_parallel(names: &[String], jobs: usize, time: Duration, seed: u32) -> Result<Vec<Report>> {
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(Vec::new());
     let work = || -> Result<()> {
         while let Some(name) = names.get(next.fetch_add(1, Relaxed)) {
-            let report = Session::new(name)?.run(time)?;
+            let report = Session::new(name)?.run(time, seed)?;
             println!("{name}: {}", report.summary());
             reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
         }

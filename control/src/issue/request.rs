@@ -2,7 +2,7 @@
 
 use rcgen::{CertificateSigningRequestParams, DnType, SanType, SubjectPublicKeyInfo};
 use rustls_pki_types::{CertificateSigningRequestDer, pem::PemObject};
-use weft_model::Identity;
+use weft_model::{Identity, clip};
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer, public_key::PublicKey};
 
 /// A request that asks for what it may, signed by the key that it carries.
@@ -41,7 +41,7 @@ pub enum BadRequest {
 
 /// Checks that `csr_pem` asks for `identity` and for nothing else.
 pub fn check(csr_pem: &str, identity: &Identity) -> Result<Checked, BadRequest> {
-    let unreadable = |e: &dyn std::fmt::Display| BadRequest::Unreadable(e.to_string());
+    let unreadable = |e: &dyn std::fmt::Display| BadRequest::Unreadable(clip(e));
     let der = CertificateSigningRequestDer::from_pem_slice(csr_pem.as_bytes()).map_err(|e| unreadable(&e))?;
     // Verifies the signature: the proof that the sender has the key.
     let request = CertificateSigningRequestParams::from_der(&der).map_err(|e| match e {
@@ -67,7 +67,7 @@ pub fn check(csr_pem: &str, identity: &Identity) -> Result<Checked, BadRequest> 
 
 fn public_key(der: &CertificateSigningRequestDer<'_>) -> Result<SubjectPublicKeyInfo, BadRequest> {
     let (_, request) =
-        X509CertificationRequest::from_der(der).map_err(|e| BadRequest::Unreadable(e.to_string()))?;
+        X509CertificationRequest::from_der(der).map_err(|e| BadRequest::Unreadable(clip(&e)))?;
     let key = &request.certification_request_info.subject_pki;
     let sound = match key.parsed() {
         Ok(PublicKey::EC(point)) => matches!(point.key_size(), 256 | 384),
@@ -78,9 +78,4 @@ fn public_key(der: &CertificateSigningRequestDer<'_>) -> Result<SubjectPublicKey
         return Err(BadRequest::Key);
     }
     SubjectPublicKeyInfo::from_der(key.raw).map_err(|_| BadRequest::Key)
-}
-
-/// What others sent, cut to a length that fits a log line.
-fn clip(s: &str) -> String {
-    s.chars().take(200).collect()
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod clip;
 pub mod decide;
 pub mod delta;
 pub mod identity;
@@ -16,6 +17,7 @@ pub mod snapshot;
 pub mod workload;
 
 pub use address::NetworkAddress;
+pub use clip::clip;
 pub use delta::Delta;
 pub use identity::Identity;
 pub use policy::{Policy, PolicyKey};

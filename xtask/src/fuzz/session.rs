@@ -62,12 +62,13 @@ impl Session {
         Ok(session)
     }
 
-    /// Runs it for `time`, its output in a log.
-    pub fn run(self, time: Duration) -> Result<Report> {
+    /// Runs it for `time`, its output in a log; `seed` begins libFuzzer's random numbers, 0 each time elsewhere.
+    pub fn run(self, time: Duration, seed: u32) -> Result<Report> {
         let log = File::create(&self.log)?;
         let mut command = Command::new(build::program(&self.target));
         command
             .arg(format!("-max_total_time={}", time.as_secs()))
+            .arg(format!("-seed={seed}"))
             .arg(format!("-rss_limit_mb={MEGABYTES}"))
             .arg(format!("-timeout={SECONDS_AN_INPUT}"))
             .arg(format!("-artifact_prefix={}/", self.artefacts.display()))

@@ -11,7 +11,7 @@ mod workload;
 use super::proto::{discovery::Resource, security, workload as wds};
 use prost::Message;
 use prost_types::Any;
-use weft_model::{Delta, Policy, PolicyKey, Service, ServiceKey, Workload};
+use weft_model::{Delta, Policy, PolicyKey, Service, ServiceKey, Workload, clip};
 
 pub use field::FieldError;
 
@@ -66,7 +66,7 @@ pub struct Refused {
 
 /// Decodes one resource of a response of `kind`.
 pub fn decode(kind: Kind, resource: &Resource) -> Result<Delta, Refused> {
-    let refused = |cause| Refused { resource: field::clip(&resource.name), cause };
+    let refused = |cause| Refused { resource: clip(&resource.name), cause };
     let any = resource.resource.as_ref().ok_or_else(|| refused(FieldError::missing("resource")))?;
     if any.type_url != kind.type_url() {
         return Err(refused(FieldError::invalid("resource.type_url", &any.type_url)));

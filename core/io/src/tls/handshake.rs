@@ -20,7 +20,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use weft_model::Identity;
+use weft_model::{Identity, clip};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// How much of a handshake is read at once, in bytes.
@@ -251,7 +251,7 @@ fn peer_of(state: &CommonState) -> Result<(Identity, bool), TlsError> {
 }
 
 fn still_valid(leaf: &CertificateDer<'_>) -> Result<(), TlsError> {
-    let (_, parsed) = X509Certificate::from_der(leaf).map_err(|e| SpiffeError::Unreadable(e.to_string()))?;
+    let (_, parsed) = X509Certificate::from_der(leaf).map_err(|e| SpiffeError::Unreadable(clip(&e)))?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     if parsed.validity().not_after.timestamp().max(0).unsigned_abs() <= now.as_secs() {
         return Err(rustls::Error::from(CertificateError::Expired).into());

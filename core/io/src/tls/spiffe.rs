@@ -1,7 +1,7 @@
 //! Reading the SPIFFE identity out of a certificate.
 
 use rustls::pki_types::CertificateDer;
-use weft_model::{Identity, Name};
+use weft_model::{Identity, Name, clip};
 use x509_parser::{extensions::GeneralName, prelude::FromDer, prelude::X509Certificate};
 
 /// What is wrong with the identity that a peer's certificate carries.
@@ -45,8 +45,8 @@ fn list<T: ToString>(items: &[T]) -> String {
 /// The one SPIFFE identity of `certificate`.
 pub fn identity_of(certificate: &CertificateDer<'_>) -> Result<Identity, SpiffeError> {
     let (_, parsed) =
-        X509Certificate::from_der(certificate).map_err(|e| SpiffeError::Unreadable(e.to_string()))?;
-    let names = parsed.subject_alternative_name().map_err(|e| SpiffeError::Unreadable(e.to_string()))?;
+        X509Certificate::from_der(certificate).map_err(|e| SpiffeError::Unreadable(clip(&e)))?;
+    let names = parsed.subject_alternative_name().map_err(|e| SpiffeError::Unreadable(clip(&e)))?;
     let uris: Vec<&str> = names
         .iter()
         .flat_map(|extension| &extension.value.general_names)

@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
-use weft_model::{Identity, Name};
+use weft_model::{Identity, Name, clip};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroize;
 
@@ -97,7 +97,7 @@ impl WorkloadCert {
             return Err(BadCertificate::OtherIdentity { wanted: identity, got });
         }
         let (not_before, not_after, serial) = facts(leaf)?;
-        let unusable = |e: rustls::Error| BadCertificate::Unusable(e.to_string());
+        let unusable = |e: rustls::Error| BadCertificate::Unusable(clip(&e));
         let key = Arc::new(CertifiedKey::from_der(chain, key, &config::provider()).map_err(unusable)?);
         let roots = Arc::new(roots);
         let mut trusted = vec![identity.trust_domain.clone()];
@@ -156,7 +156,7 @@ impl WorkloadCert {
             return Ok(config.clone());
         }
         let config = config::client(self.key.clone(), self.roots.clone(), expected.clone())
-            .map_err(|e| BadCertificate::Unusable(e.to_string()))?;
+            .map_err(|e| BadCertificate::Unusable(clip(&e)))?;
         if clients.len() >= CLIENT_CONFIGS {
             clients.clear();
         }
@@ -180,7 +180,7 @@ impl fmt::Debug for WorkloadCert {
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, BadCertificate> {
     CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
-        .map_err(|e| BadCertificate::NotPem(e.to_string()))
+        .map_err(|e| BadCertificate::NotPem(clip(&e)))
 }
 
 /// The chain to send (leaf and intermediates) and the roots to trust.
@@ -192,7 +192,7 @@ fn split_chain(texts: &[String]) -> Result<(Vec<CertificateDer<'static>>, RootCe
     }
     let mut roots = RootCertStore::empty();
     for root in certificates(last)? {
-        roots.add(root).map_err(|e| BadCertificate::BadRoot(e.to_string()))?;
+        roots.add(root).map_err(|e| BadCertificate::BadRoot(clip(&e)))?;
     }
     if chain.is_empty() || roots.is_empty() {
         return Err(BadCertificate::Incomplete(chain.len() + roots.len()));
@@ -201,7 +201,7 @@ fn split_chain(texts: &[String]) -> Result<(Vec<CertificateDer<'static>>, RootCe
 }
 
 fn facts(leaf: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime, String), BadCertificate> {
-    let (_, leaf) = X509Certificate::from_der(leaf).map_err(|e| BadCertificate::Unusable(e.to_string()))?;
+    let (_, leaf) = X509Certificate::from_der(leaf).map_err(|e| BadCertificate::Unusable(clip(&e)))?;
     let at = |t: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(t.max(0).unsigned_abs());
     let validity = leaf.validity();
     let serial = leaf.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect();

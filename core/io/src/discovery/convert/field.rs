@@ -6,6 +6,7 @@ use std::{fmt, net::IpAddr};
 use weft_model::{
     Name, NetworkAddress, ServiceKey,
     address::canonical_block,
+    clip,
     workload::{Gateway, GatewayDestination},
 };
 
@@ -35,7 +36,7 @@ impl FieldError {
     }
 
     pub(super) fn invalid(field: &'static str, value: &(impl fmt::Display + ?Sized)) -> Self {
-        Self::Invalid { field, value: clip(&value.to_string()) }
+        Self::Invalid { field, value: clip(value) }
     }
 }
 
@@ -49,11 +50,6 @@ impl fmt::Display for FieldError {
 }
 
 impl std::error::Error for FieldError {}
-
-/// At most 200 characters of `s`: error messages travel back to the server, and into logs.
-pub(super) fn clip(s: &str) -> String {
-    s.chars().take(200).collect()
-}
 
 pub(super) fn required(field: &'static str, s: String) -> Result<Name, FieldError> {
     if s.is_empty() { Err(FieldError::missing(field)) } else { Ok(s.into()) }
