@@ -6,8 +6,10 @@ mod admit;
 mod capture;
 mod excess;
 mod route;
+mod turn;
 
 pub use admit::{Admission, admit, is_open};
 pub use capture::capture_port;
 pub use excess::{established, moved};
 pub use route::{Route, Source, World, route};
+pub use turn::slot;

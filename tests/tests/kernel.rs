@@ -8,6 +8,8 @@ mod capture;
 mod direct;
 #[path = "kernel/inbound.rs"]
 mod inbound;
+#[path = "kernel/lanes.rs"]
+mod lanes;
 #[path = "kernel/plain.rs"]
 mod plain;
 #[path = "kernel/restart.rs"]

@@ -71,7 +71,7 @@ pub struct ConfigArgs {
     /// Where readiness is served.
     #[arg(long, env = "WEFT_READINESS", value_name = "IP:PORT")]
     pub readiness: Option<SocketAddr>,
-    /// How many threads carry connections; one for each core unless told otherwise.
+    /// How many threads carry connections, 64 at most; one for each core unless told otherwise.
     #[arg(long, env = "WEFT_LANES", value_name = "N")]
     pub lanes: Option<NonZeroUsize>,
     /// Connections beyond this many are refused.

@@ -1,6 +1,10 @@
 //! Every default, and every limit, in one table.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    num::NonZeroUsize,
+};
+use weft_ebpf_abi::LISTENER_SLOTS;
 use weft_io::telemetry::{Format, Select};
 
 /// Istio's name for a cluster that was given none.
@@ -33,8 +37,8 @@ pub const MAX_CONNECTIONS: usize = 65_536;
 pub const DRAIN_SECONDS: u64 = 25;
 /// The longest that open connections may have; beyond years, no deadline can be told at all.
 pub const LONGEST_DRAIN_SECONDS: u64 = 24 * 3600;
-/// The most lanes: each is a thread with tables of its own.
-pub const MOST_LANES: usize = 1024;
+/// The most lanes: each has a listener of its own in every pod, and the kernel's map has room for so many of them.
+pub const MOST_LANES: NonZeroUsize = NonZeroUsize::new(LISTENER_SLOTS as usize).expect("a pod has listeners");
 /// Which connections the access log tells of.
 pub const ACCESS_LOG: Select = Select::All;
 /// How its lines look.

@@ -141,9 +141,9 @@ impl Config {
             });
         }
         let drain = args.drain_seconds.or(file.drain_seconds).unwrap_or(defaults::DRAIN_SECONDS);
-        let lanes = args.lanes.or(file.lanes).unwrap_or(cores);
+        let lanes = args.lanes.or(file.lanes).unwrap_or(cores.min(defaults::MOST_LANES));
         at_most("drainSeconds", drain, defaults::LONGEST_DRAIN_SECONDS)?;
-        at_most("lanes", lanes.get(), defaults::MOST_LANES)?;
+        at_most("lanes", lanes, defaults::MOST_LANES)?;
         Ok(Self {
             node_ip: args.node_ip.or(file.node_ip).unwrap_or(Ipv4Addr::LOCALHOST.into()),
             namespace: args.namespace.or(file.namespace).unwrap_or_else(|| defaults::NAMESPACE.into()),

@@ -28,9 +28,8 @@ pub struct EnrolmentFlags {
 
 /// What the kernel must know of a pod, and of the agent's listeners in it.
 ///
-/// The listeners are dual-stack TCP sockets in the pod's namespace, on any port: `sk_lookup` finds them by role. Of a
-/// SO_REUSEPORT group one member is enough, the kernel spreads over the group; more may be given for the case that the
-/// first is closed. One listener may serve several roles.
+/// The listeners are dual-stack TCP sockets in the pod's namespace, on any port: `sk_lookup` finds them by role, and gives
+/// them connections in turn. One that is closed is passed over. One listener may serve several roles.
 #[derive(Clone, Debug)]
 pub struct Enrolment<'a> {
     /// The namespace.
@@ -175,5 +174,8 @@ fn entry(pod: &Enrolment<'_>) -> Workload {
     if pod.flags.always_encrypt {
         entry.flags |= workload::ALWAYS_ENCRYPT;
     }
+    let most = [pod.outbound, pod.inbound, pod.hbone].map(<[_]>::len).into_iter().max().unwrap_or(0);
+    // `set_listeners` has seen to it that these are few.
+    entry.listeners = most.min(LISTENER_SLOTS as usize) as u32;
     entry
 }

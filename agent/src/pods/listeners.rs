@@ -1,7 +1,8 @@
 //! The agent's listening sockets inside a pod.
 //!
 //! They sit on ephemeral ports: connections reach them because the kernel programs steer them there, so the pod keeps
-//! every port for itself. Each role is a SO_REUSEPORT group with one socket for each lane.
+//! every port for itself. Each role is a SO_REUSEPORT group with one socket for each lane: so that they may share a port. Which
+//! of them a connection goes to is the kernel program's choice (`ebpf/src/turn.rs`), not the group's.
 
 use super::Netns;
 use socket2::{Domain, Protocol, Socket, Type};

@@ -27,7 +27,7 @@ plain! {
     Addr { words: [u32; 4] }
     Endpoint { addr: Addr, port: u16, pad: u16 }
     Config { version: u32, flags: u32, node: u64, object: u64 }
-    Workload { v6: Addr, v4: u32, flags: u32 }
+    Workload { v6: Addr, v4: u32, flags: u32, listeners: u32 }
     Destination { cookie: u64, kind: u32, flags: u32 }
     Service { total: u32, local: u32, flags: u32 }
     BackendKey { service: Endpoint, index: u32 }

@@ -21,7 +21,7 @@ pub use lookup::{
 pub use stat::{STATS, Stat};
 
 /// The version of everything in this crate. Pinned maps of another version are not reopened.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The port on which meshed workloads accept HBONE.
 pub const HBONE_PORT: u16 = 15008;
@@ -35,8 +35,8 @@ pub const DELIVERY_MARK: u32 = 0x5745_4654;
 /// default ephemeral ports, and using many of them keeps 4-tuples apart that differ in their destination alone.
 pub const CAPTURE_PORTS: core::ops::RangeInclusive<u16> = 61_000..=65_535;
 
-/// How many listeners of one role a pod may have in the `LISTENERS` map.
-pub const LISTENER_SLOTS: u32 = 4;
+/// How many listeners of one role a pod may have in the `LISTENERS` map: one for each lane of the agent.
+pub const LISTENER_SLOTS: u32 = 64;
 
 /// What one entry of the map `VAULT` holds, in bytes.
 pub const VAULT_CHUNK: usize = 4096;

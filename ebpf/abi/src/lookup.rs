@@ -45,6 +45,8 @@ pub struct Workload {
     pub v4: u32,
     /// See [`workload`].
     pub flags: u32,
+    /// Of the role that has most of them, so many listeners stand in `LISTENERS`, from slot 0; connections go to them in turn.
+    pub listeners: u32,
 }
 
 /// Kinds and flags of a [`Destination`].
@@ -240,6 +242,6 @@ pub struct ListenerKey {
     pub cookie: u64,
     /// See [`listener`].
     pub role: u32,
-    /// From 0 to [`crate::LISTENER_SLOTS`]; the first that holds a socket is used, and its SO_REUSEPORT group with it.
+    /// From 0 to [`Workload::listeners`].
     pub slot: u32,
 }

@@ -5,15 +5,41 @@
 
 use super::{
     TCP, address, log,
-    maps::{self, ARRIVALS, LISTENERS, count},
+    maps::{self, ARRIVALS, LISTENERS, WORKLOADS, count},
 };
-use aya_ebpf::{Global, macros::sk_lookup, programs::SkLookupContext};
-use weft_ebpf::{Admission, admit};
+use aya_ebpf::{
+    Global, bindings::BPF_SK_LOOKUP_F_NO_REUSEPORT, macros::sk_lookup, programs::SkLookupContext,
+};
+use core::cell::UnsafeCell;
+use weft_ebpf::{Admission, admit, slot};
 use weft_ebpf_abi::{ArrivalKey, Endpoint, LISTENER_SLOTS, ListenerKey, Stat};
 
 /// The cookie of the namespace that this copy is attached to; the agent sets it when it loads the copy.
 #[unsafe(no_mangle)]
 static NETNS_COOKIE: Global<u64> = Global::new(0);
+
+/// How many connections of each role this copy has given to the agent.
+static TURNS: Turns = Turns([const { UnsafeCell::new(0) }; 4]);
+
+struct Turns([UnsafeCell<u32>; 4]);
+
+// SAFETY: see `next`.
+unsafe impl Sync for Turns {}
+
+impl Turns {
+    /// The number of the next connection. Two processors may get the same one, and two connections then the same
+    /// listener: an even spread is all that this is for, and is not worth an atomic operation.
+    #[inline(always)]
+    fn next(&self, role: u32) -> u32 {
+        let turn = self.0[(role & 3) as usize].get();
+        // SAFETY: a word of the copy's own memory, read and written whole; any value will do.
+        unsafe {
+            let number = turn.read_volatile();
+            turn.write_volatile(number.wrapping_add(1));
+            number
+        }
+    }
+}
 
 const SK_DROP: u32 = 0;
 const SK_PASS: u32 = 1;
@@ -55,12 +81,20 @@ pub fn weft_lookup(ctx: SkLookupContext) -> u32 {
     }
 }
 
-/// Gives the connection to the agent. Without a listener it is refused: what cannot be judged is not let in.
+/// Gives the connection to the agent, to each of its lanes in turn. Without a listener it is refused: what cannot be judged
+/// is not let in.
+///
+/// The kernel's own choice within a SO_REUSEPORT group is a hash: two tunnels of one client may meet on one lane. And
+/// whoever is root in the pod could join the group.
 #[inline(always)]
 fn to_agent(ctx: &SkLookupContext, cookie: u64, role: u32) -> u32 {
-    for slot in 0..LISTENER_SLOTS {
+    // SAFETY: one field, read at once.
+    let listeners = unsafe { WORKLOADS.get(&cookie) }.map_or(0, |w| w.listeners);
+    let turn = TURNS.next(role);
+    for failed in 0..LISTENER_SLOTS {
         let ctx = SkLookupContext::new(ctx.lookup);
-        if LISTENERS.redirect_sk_lookup(ctx, ListenerKey { cookie, role, slot }, 0).is_ok() {
+        let key = ListenerKey { cookie, role, slot: slot(turn, listeners, failed) };
+        if LISTENERS.redirect_sk_lookup(ctx, key, BPF_SK_LOOKUP_F_NO_REUSEPORT.into()).is_ok() {
             count(Stat::Steered);
             return SK_PASS;
         }

@@ -37,7 +37,7 @@ pub static PLAIN: HashMap<PlainKey, u32> = HashMap::with_max_entries(1 << 16, SP
 #[map]
 pub static ARRIVALS: LruHashMap<ArrivalKey, Arrival> = LruHashMap::with_max_entries(1 << 15, 0);
 #[map]
-pub static LISTENERS: SockHash<ListenerKey> = SockHash::with_max_entries(1 << 14, 0);
+pub static LISTENERS: SockHash<ListenerKey> = SockHash::with_max_entries(1 << 16, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]

@@ -179,7 +179,7 @@ fn pod(node: &Netns, netns: Netns, n: u8) -> Result<TestPod> {
         "route add default via fd77::1".into(),
     ])?;
     let [outbound, inbound, hbone] =
-        netns.run(|| Ok([agent_listener()?, agent_listener()?, agent_listener()?]))?;
+        netns.run(|| Ok([agent_listener(None)?, agent_listener(None)?, agent_listener(None)?]))?;
     Ok(TestPod {
         cookie: netns_cookie(&outbound)?,
         addresses: [format!("10.77.0.{n}").parse()?, format!("fd77::{n}").parse()?],
@@ -190,12 +190,13 @@ fn pod(node: &Netns, netns: Netns, n: u8) -> Result<TestPod> {
     })
 }
 
-/// A listener as the agent opens them: dual stack, on an ephemeral port.
-fn agent_listener() -> Result<TcpListener> {
+/// A listener as the agent opens them: dual stack, on an ephemeral port or in the group of another one.
+pub fn agent_listener(beside: Option<SocketAddr>) -> Result<TcpListener> {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_only_v6(false)?;
     socket.set_reuse_address(true)?;
-    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into())?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&beside.unwrap_or((Ipv6Addr::UNSPECIFIED, 0).into()).into())?;
     socket.listen(128)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
