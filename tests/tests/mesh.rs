@@ -10,6 +10,8 @@ mod calls;
 mod capture;
 #[path = "mesh/certificates.rs"]
 mod certificates;
+#[path = "mesh/closed.rs"]
+mod closed;
 #[path = "mesh/intruder.rs"]
 mod intruder;
 #[path = "mesh/manners.rs"]

@@ -4,10 +4,12 @@
 //! them, and says of a bad one which object and which field it is.
 #![forbid(unsafe_code)]
 
+pub mod broken;
 pub mod object;
 pub mod parse;
 pub mod security;
 
+pub use broken::Broken;
 pub use object::{Kind, Object, ObjectKey};
 pub use parse::{ParseError, Parsed};
 pub use security::{AuthorizationPolicy, PeerAuthentication};

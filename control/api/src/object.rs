@@ -1,6 +1,6 @@
 //! The closed set of objects that the control plane reads, and their keys.
 
-use crate::{AuthorizationPolicy, PeerAuthentication};
+use crate::{AuthorizationPolicy, Broken, PeerAuthentication};
 use k8s_openapi::{
     api::{
         core::v1::{Namespace, Node, Pod, Service, ServiceAccount},
@@ -106,6 +106,7 @@ pub enum Object {
     EndpointSlice(EndpointSlice),
     AuthorizationPolicy(AuthorizationPolicy),
     PeerAuthentication(PeerAuthentication),
+    Broken(Broken),
 }
 
 impl Object {
@@ -120,6 +121,7 @@ impl Object {
             Object::EndpointSlice(_) => Kind::EndpointSlice,
             Object::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
             Object::PeerAuthentication(_) => Kind::PeerAuthentication,
+            Object::Broken(o) => o.kind,
         }
     }
 
@@ -134,7 +136,13 @@ impl Object {
             Object::EndpointSlice(o) => &o.metadata,
             Object::AuthorizationPolicy(o) => &o.metadata,
             Object::PeerAuthentication(o) => &o.metadata,
+            Object::Broken(o) => &o.metadata,
         }
+    }
+
+    /// Whether this is only what is left of an object that cannot be read.
+    pub fn is_broken(&self) -> bool {
+        matches!(self, Object::Broken(_))
     }
 
     /// Its key. A namespaced object without a namespace is in `default`, as with `kubectl apply`.

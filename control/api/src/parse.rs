@@ -1,6 +1,6 @@
 //! From a manifest to an object.
 
-use crate::{Kind, Object, ObjectKey};
+use crate::{Broken, Kind, Object, ObjectKey};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ pub enum Parsed {
 }
 
 /// Why a manifest is not an object.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct ParseError {
     /// The object, as far as the manifest names one.
@@ -26,6 +26,8 @@ pub struct ParseError {
     pub field: String,
     /// What is wrong with it.
     pub message: String,
+    /// Whom the object is about, where it is a policy and at least that can be read.
+    pub left: Option<Box<Broken>>,
 }
 
 impl Object {
@@ -36,6 +38,7 @@ impl Object {
             object: None,
             field: field.to_owned(),
             message: "is missing; every manifest has it".to_owned(),
+            left: None,
         };
         let api_version = text("/apiVersion").ok_or_else(|| missing("apiVersion"))?;
         let kind_name = text("/kind").ok_or_else(|| missing("kind"))?;
@@ -52,6 +55,7 @@ impl Object {
             Some(ns) => ns,
         };
         let key = ObjectKey { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+        let left = Broken::of(&key, &value).map(Box::new);
         let (object, unknown) = match kind {
             Kind::Namespace => read(value).map(|(o, u)| (Object::Namespace(o), u)),
             Kind::Node => read(value).map(|(o, u)| (Object::Node(Box::new(o)), u)),
@@ -62,7 +66,7 @@ impl Object {
             Kind::AuthorizationPolicy => read(value).map(|(o, u)| (Object::AuthorizationPolicy(o), u)),
             Kind::PeerAuthentication => read(value).map(|(o, u)| (Object::PeerAuthentication(o), u)),
         }
-        .map_err(|(field, message)| ParseError { object: Some(key), field, message })?;
+        .map_err(|(field, message)| ParseError { object: Some(key), field, message, left })?;
         Ok(Parsed::Object(Box::new(object), unknown))
     }
 }

@@ -12,15 +12,13 @@ use crate::{
 };
 use weft_api::{
     AuthorizationPolicy,
+    broken::DRY_RUN,
     security::{Action as ApiAction, AuthorizationPolicySpec},
 };
 use weft_model::{
     Policy, PolicyKey,
     policy::{Action, PolicyScope, Rule},
 };
-
-/// The annotation that makes a policy only record what it would do.
-const DRY_RUN: &str = "istio.io/dry-run";
 
 /// What matters of a policy.
 #[derive(Clone, Debug)]
@@ -29,6 +27,8 @@ pub(crate) struct PolicyFacts {
     pub selector: Option<Labels>,
     /// What nodes enforce; `None` where it is not for them.
     pub policy: Option<Policy>,
+    /// No version of it could ever be used: `policy` refuses everything.
+    pub closed: bool,
 }
 
 pub(crate) fn digest(
@@ -38,7 +38,7 @@ pub(crate) fn digest(
 ) -> Digest<PolicyFacts> {
     let mut notes = Vec::new();
     let spec = &object.spec;
-    let none = |note| Ok((PolicyFacts { selector: None, policy: None }, vec![note]));
+    let none = |note| Ok((PolicyFacts { selector: None, policy: None, closed: false }, vec![note]));
     if spec.target_ref.is_some() || !spec.target_refs.is_empty() {
         return none(Note::new(
             Severity::Info,
@@ -60,15 +60,10 @@ pub(crate) fn digest(
         }
     };
     let selector = spec.selector.as_ref().map(|s| s.match_labels.clone()).filter(|l| !l.is_empty());
-    let scope = match &selector {
-        Some(_) => PolicyScope::Selector,
-        None if namespace == root_namespace => PolicyScope::Global,
-        None => PolicyScope::Namespace,
-    };
     let rules = rules(spec, action, namespace, &mut notes);
     let policy = Policy {
         key: PolicyKey { namespace: namespace.as_str().into(), name: name.as_str().into() },
-        scope,
+        scope: scope(root_namespace, namespace, selector.as_ref()),
         action,
         dry_run: dry_run(object, &mut notes),
         rules,
@@ -76,7 +71,34 @@ pub(crate) fn digest(
     if crate::facts::is_fatal(&notes) {
         return Err(notes);
     }
-    Ok((PolicyFacts { selector, policy: Some(policy) }, notes))
+    Ok((PolicyFacts { selector, policy: Some(policy), closed: false }, notes))
+}
+
+/// What stands in for a policy of which nothing is known but whom it is about: whom it would let through is not known, so
+/// nobody is.
+pub(crate) fn closed(root_namespace: &str, (namespace, name): &Key, selector: &Labels) -> PolicyFacts {
+    let selector = Some(selector.clone()).filter(|l| !l.is_empty());
+    let policy = Policy {
+        key: PolicyKey { namespace: namespace.as_str().into(), name: name.as_str().into() },
+        scope: scope(root_namespace, namespace, selector.as_ref()),
+        action: Action::Deny,
+        dry_run: false,
+        rules: vec![Rule::default()],
+    };
+    PolicyFacts { selector, policy: Some(policy), closed: true }
+}
+
+/// Whether nodes would enforce the policy, could it be used: otherwise it closes nothing while it cannot.
+pub(crate) fn is_enforced(object: &AuthorizationPolicy) -> bool {
+    !dry_run(object, &mut Vec::new())
+}
+
+fn scope(root_namespace: &str, namespace: &str, selector: Option<&Labels>) -> PolicyScope {
+    match selector {
+        Some(_) => PolicyScope::Selector,
+        None if namespace == root_namespace => PolicyScope::Global,
+        None => PolicyScope::Namespace,
+    }
 }
 
 fn dry_run(object: &AuthorizationPolicy, notes: &mut Vec<Note>) -> bool {

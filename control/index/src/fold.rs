@@ -14,13 +14,14 @@ use crate::{
     mesh,
     output::Output,
     peer::PeerFacts,
+    selector::Labels,
 };
 use rustc_hash::FxHashMap;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
-use weft_api::{Kind, Object, ObjectKey};
+use weft_api::{Kind, Object, ObjectKey, security::WorkloadSelector};
 use weft_model::{Delta, PolicyKey, workload::Locality};
 
 /// One change to the objects.
@@ -125,15 +126,37 @@ impl Index {
                 }
             }
             Object::AuthorizationPolicy(o) => {
-                if let Some(facts) = self.accept(&id, authorization::digest(&root, &key, &o)) {
-                    self.set_policy(key, Some(facts));
+                match self.accept(&id, authorization::digest(&root, &key, &o)) {
+                    Some(facts) => self.set_policy(key, Some(facts)),
+                    None if authorization::is_enforced(&o) => self.close(&id, labels_of(o.spec.selector)),
+                    None => {}
                 }
             }
             Object::PeerAuthentication(o) => {
-                if let Some(facts) = self.accept(&id, PeerFacts::digest(&root, key.clone(), &o)) {
-                    self.set_peer(key, Some(facts));
+                match self.accept(&id, PeerFacts::digest(&root, key.clone(), &o)) {
+                    Some(facts) => self.set_peer(key, Some(facts)),
+                    None => self.close(&id, labels_of(o.spec.selector)),
                 }
             }
+            Object::Broken(o) => {
+                self.note(&id, Vec::new());
+                self.close(&id, o.selector);
+            }
+        }
+    }
+
+    /// Closes what a policy is about that cannot be used, unless an earlier version of it is in force.
+    fn close(&mut self, id: &ObjectKey, selector: Labels) {
+        let key = (id.namespace.clone(), id.name.clone());
+        match id.kind {
+            Kind::AuthorizationPolicy if self.policies.get(&key).is_none_or(|p| p.closed) => {
+                let facts = authorization::closed(&self.config.root_namespace, &key, &selector);
+                self.set_policy(key, Some(facts));
+            }
+            Kind::PeerAuthentication if self.peers.get(&key).is_none_or(|p| p.closed) => {
+                self.set_peer(key.clone(), Some(PeerFacts::closed(key, &selector)));
+            }
+            _ => {}
         }
     }
 
@@ -248,6 +271,10 @@ impl Index {
         let there = self.pods.iter().filter(|(_, pod)| pod.node == node);
         self.dirty.pods.extend(there.map(|(key, _)| key.clone()));
     }
+}
+
+fn labels_of(selector: Option<WorkloadSelector>) -> Labels {
+    selector.map(|s| s.match_labels).unwrap_or_default()
 }
 
 /// The objects of one namespace.

@@ -32,6 +32,11 @@ impl Output {
         self.selected.get(policy).copied().unwrap_or_default()
     }
 
+    /// Whether a workload takes part in the mesh.
+    pub(crate) fn is_meshed(&self, uid: &WorkloadUid) -> bool {
+        self.workloads.get(uid).is_some_and(Workload::is_meshed)
+    }
+
     pub(crate) fn policy(&mut self, key: &PolicyKey, new: Option<Policy>) {
         match new {
             Some(new) if self.policies.get(key) == Some(&new) => {}

@@ -31,6 +31,8 @@ pub(crate) struct PeerFacts {
     pub selector: Option<Labels>,
     mode: Mode,
     ports: BTreeMap<u16, Mode>,
+    /// No version of it could ever be used: it is taken to demand mutual TLS of everybody.
+    pub closed: bool,
 }
 
 impl PeerFacts {
@@ -66,8 +68,17 @@ impl PeerFacts {
             selector,
             mode: spec.mtls.as_ref().map_or(Mode::Unset, mode),
             ports: spec.port_level_mtls.iter().map(|(p, m)| (*p, mode(m))).collect(),
+            closed: false,
         };
         Ok((facts, notes))
+    }
+
+    /// What stands in for one of which nothing is known but whom it is about. It counts as the oldest, so that no other
+    /// opens what it closes.
+    pub(crate) fn closed(key: Key, selector: &Labels) -> Self {
+        let selector = Some(selector.clone()).filter(|l| !l.is_empty());
+        let age = (None, key.clone());
+        Self { key, age, selector, mode: Mode::Strict, ports: BTreeMap::new(), closed: true }
     }
 
     /// The policy for the ports on which this one differs from the rest of its workloads' ports; `None` where all

@@ -33,7 +33,6 @@ impl IndexConfig {
     /// A pod's workload, still without services, policies and locality.
     pub(crate) fn workload(&self, pod: &PodFacts, meshed: bool) -> Workload {
         let (namespace, name) = &pod.key;
-        let uid = format!("{}//Pod/{namespace}/{name}", self.cluster);
         let label = |keys: &[&str]| keys.iter().find_map(|k| pod.labels.get(*k).filter(|v| !v.is_empty()));
         let canonical = label(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
         let revision =
@@ -51,8 +50,18 @@ impl IndexConfig {
             canonical_revision: revision.map_or("latest", String::as_str).into(),
             cluster: self.cluster.as_str().into(),
             health: if pod.ready { Health::Healthy } else { Health::Unhealthy },
-            ..Workload::new(uid, namespace.as_str(), name.as_str(), pod.service_account.as_str())
+            ..Workload::new(
+                self.pod_uid(&pod.key),
+                namespace.as_str(),
+                name.as_str(),
+                pod.service_account.as_str(),
+            )
         }
+    }
+
+    /// The uid of a pod's workload.
+    pub(crate) fn pod_uid(&self, (namespace, name): &Key) -> Name {
+        format!("{}//Pod/{namespace}/{name}", self.cluster).into()
     }
 
     /// The uid of an endpoint that is no pod.

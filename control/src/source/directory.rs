@@ -1,16 +1,19 @@
 //! A directory of manifests, read again whenever something in it changes.
 //!
-//! Change notices only say *when* to look: each look is a complete one, so nothing is missed when notices are (on network
-//! file systems, across a swapped symlink, past the kernel's limit on watches).
+//! Change notices say *when* to look: each look is a complete one, so nothing is missed when notices are (on network file
+//! systems, across a swapped symlink, past the kernel's limit on watches). They also say which files are being written, and
+//! those are not believed before they are closed.
 
 mod file;
+mod notice;
 mod scan;
 
 pub use file::{Contents, read as read_file};
 pub use scan::Scanner;
 
 use super::{Batch, Source, SourceError};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notice::{Notice, Writing};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::{
     path::{Path, PathBuf},
     sync::mpsc::{self as std_mpsc, RecvTimeoutError},
@@ -24,6 +27,8 @@ const DEBOUNCE: Duration = Duration::from_millis(10);
 const LONGEST_BURST: Duration = Duration::from_millis(100);
 /// Without any notice.
 const RESCAN: Duration = Duration::from_secs(5);
+/// Where there are no notices, a file is believed when it was not written for this long, and looked at again after it.
+const QUIET: Duration = Duration::from_millis(20);
 
 /// Reads `*.yaml`, `*.yml` and `*.json` below a directory.
 #[derive(Debug)]
@@ -52,8 +57,9 @@ impl Source for DirectorySource {
 
 struct Reader {
     scanner: Scanner,
-    notices: std_mpsc::Receiver<()>,
-    _watcher: Option<RecommendedWatcher>,
+    notices: std_mpsc::Receiver<Notice>,
+    writing: Writing,
+    watcher: Option<RecommendedWatcher>,
 }
 
 impl Reader {
@@ -64,13 +70,13 @@ impl Reader {
                 tracing::warn!(root = %root.display(), %error, "no change notices; reading every {RESCAN:?}");
             })
             .ok();
-        Self { scanner: Scanner::new(root), notices, _watcher: watcher }
+        Self { scanner: Scanner::new(root), notices, writing: Writing::default(), watcher }
     }
 
     fn run(mut self, batches: &mpsc::Sender<Batch>) {
         let mut first = true;
         loop {
-            let batch = self.scanner.scan(Instant::now());
+            let batch = self.look(first);
             if let Some(batch) = batch.or(first.then(Batch::default))
                 && batches.blocking_send(batch).is_err()
             {
@@ -84,26 +90,42 @@ impl Reader {
         }
     }
 
+    fn look(&mut self, first: bool) -> Option<Batch> {
+        let now = Instant::now();
+        self.writing.forget_old(now);
+        let (writing, watched) = (&self.writing, self.watcher.is_some());
+        // At the first look there is no earlier version to prefer.
+        let is_unfinished =
+            |path: &Path| !first && (writing.holds(path) || (!watched && scan::is_younger(path, QUIET)));
+        self.scanner.scan_without(now, is_unfinished)
+    }
+
     /// Waits for a notice and the end of its burst, for a file that must be looked at again, or for the safety interval.
-    fn wait(&self) {
-        let longest = self.scanner.recheck_in(Instant::now()).unwrap_or(RESCAN);
+    fn wait(&mut self) {
+        let now = Instant::now();
+        let unfinished = self.watcher.is_none() && self.scanner.left_out();
+        let soon = [self.scanner.recheck_in(now), self.writing.due(now), unfinished.then_some(QUIET)];
+        let longest = soon.into_iter().flatten().min().unwrap_or(RESCAN);
         match self.notices.recv_timeout(longest) {
-            Ok(()) => {}
+            Ok(notice) => self.writing.hear(notice, Instant::now()),
             Err(RecvTimeoutError::Timeout) => return,
             // Without a watcher there is nobody to send.
             Err(RecvTimeoutError::Disconnected) => return std::thread::sleep(longest),
         }
         let start = Instant::now();
-        while start.elapsed() < LONGEST_BURST && self.notices.recv_timeout(DEBOUNCE).is_ok() {}
+        while start.elapsed() < LONGEST_BURST
+            && let Ok(notice) = self.notices.recv_timeout(DEBOUNCE)
+        {
+            self.writing.hear(notice, Instant::now());
+        }
     }
 }
 
-fn watch(root: &Path, notices: std_mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+fn watch(root: &Path, notices: std_mpsc::Sender<Notice>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Looking at a file must not count as a change of it.
-        if !matches!(&event, Ok(e) if matches!(e.kind, EventKind::Access(_))) {
+        for notice in Notice::of(event) {
             // The reader is gone only when the process is about to be.
-            let _ = notices.send(());
+            let _ = notices.send(notice);
         }
     })?;
     watcher.watch(root, RecursiveMode::Recursive)?;

@@ -21,10 +21,10 @@ fn check(mesh: &Mesh) -> Result<(bool, Vec<Value>)> {
 }
 
 /// What is wrong: severity, file, object's name, field, and a part of the message.
-type Expected<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str);
+pub type Expected<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str);
 
 /// The check finds this, and the running control says the same in its log, with the mend.
-fn finds(mesh: &mut Mesh, (severity, file, object, field, message): Expected<'_>) -> Result<()> {
+pub fn finds(mesh: &mut Mesh, (severity, file, object, field, message): Expected<'_>) -> Result<()> {
     let (failed, findings) = check(mesh)?;
     let is_it = |finding: &&Value| {
         let text = |key: &str| finding[key].as_str().unwrap_or_default();
@@ -57,7 +57,7 @@ fn serves(mesh: &Mesh) -> Result<()> {
 }
 
 /// A label on a pod, written and waited for: proof that control still reads what is good.
-fn hears(mesh: &Mesh, name: &str) -> Result<()> {
+pub fn hears(mesh: &Mesh, name: &str) -> Result<()> {
     crate::stage::authorize(mesh, name, "web", "ALLOW", "{}")?;
     crate::stage::await_policy(mesh, name, true)?;
     mesh.control.delete(&format!("{name}.yaml"))?;

@@ -2,9 +2,10 @@
 
 use super::{Index, within};
 use crate::{
-    facts::Key,
+    facts::{Key, PodFacts},
     finding::{Finding, Note, Severity},
     selector,
+    selector::Labels,
 };
 use weft_api::{Kind, ObjectKey};
 
@@ -24,6 +25,7 @@ impl Index {
         self.lonely_services(&mut findings);
         self.idle_policies(&mut findings);
         self.idle_peers(&mut findings);
+        self.closed(&mut findings);
         findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.cmp(b)));
         findings
     }
@@ -35,8 +37,10 @@ impl Index {
             && match id.kind {
                 Kind::Pod => self.pods.contains_key(&key),
                 Kind::Service => self.services.contains_key(&key),
-                Kind::AuthorizationPolicy => self.policies.get(&key).is_some_and(|p| p.policy.is_some()),
-                Kind::PeerAuthentication => self.peers.contains_key(&key),
+                Kind::AuthorizationPolicy => {
+                    self.policies.get(&key).is_some_and(|p| p.policy.is_some() && !p.closed)
+                }
+                Kind::PeerAuthentication => self.peers.get(&key).is_some_and(|p| !p.closed),
                 Kind::EndpointSlice => self.endpoints.has_slice(&key),
                 Kind::Namespace | Kind::Node | Kind::ServiceAccount => false,
             }
@@ -64,6 +68,52 @@ impl Index {
             };
             findings.push(note.about(&id(Kind::Service, key)));
         }
+    }
+
+    /// What is closed because no version of a policy could ever be used.
+    fn closed(&self, findings: &mut Vec<Finding>) {
+        let policies = self.policies.iter().filter(|(_, p)| p.closed);
+        let policies = policies.map(|(key, p)| {
+            (Kind::AuthorizationPolicy, key, p.selector.as_ref(), "every connection is refused")
+        });
+        let peers = self.peers.iter().filter(|(_, p)| p.closed);
+        let peers = peers
+            .map(|(key, p)| (Kind::PeerAuthentication, key, p.selector.as_ref(), "all plaintext is refused"));
+        for (kind, key, selector, what) in policies.chain(peers) {
+            let note = Note::new(
+                Severity::Error,
+                "",
+                format!("no version of it could be used yet, so {what} to {}", self.whom(&key.0, selector)),
+                "mend it, or delete it to do without it",
+            );
+            findings.push(note.about(&id(kind, key)));
+        }
+    }
+
+    /// The pods of the mesh that a policy of `namespace` is about, in words.
+    fn whom(&self, namespace: &str, selector: Option<&Labels>) -> String {
+        /// The others are counted.
+        const NAMED: usize = 5;
+        let everywhere = namespace == self.config.root_namespace;
+        let scope = if everywhere { "the mesh".into() } else { format!("namespace {namespace}") };
+        let is_meant = |key: &Key, pod: &PodFacts| {
+            (everywhere || key.0 == namespace)
+                && selector.is_none_or(|s| selector::matches(s, &pod.labels))
+                && self.output.is_meshed(&self.config.pod_uid(key))
+        };
+        let pods: Vec<_> =
+            self.pods.iter().filter(|(key, pod)| is_meant(key, pod)).map(|(key, _)| key).collect();
+        let labels =
+            selector.map(|s| s.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(","));
+        let which = labels.map_or_else(|| "every pod".into(), |labels| format!("the pods with {labels}"));
+        let mut names: Vec<String> =
+            pods.iter().take(NAMED).map(|(ns, name)| format!("{ns}/{name}")).collect();
+        match pods.len().checked_sub(NAMED) {
+            Some(more) if more > 0 => names.push(format!("{more} more")),
+            _ if names.is_empty() => names.push("none now".into()),
+            _ => {}
+        }
+        format!("{which} of {scope} ({})", names.join(", "))
     }
 
     fn idle_policies(&self, findings: &mut Vec<Finding>) {

@@ -90,8 +90,7 @@ impl Index {
             }
             (!w.addresses.is_empty()).then_some(w)
         });
-        let uid = format!("{}//Pod/{}/{}", self.config.cluster, key.0, key.1).into();
-        self.output.workload(&uid, workload);
+        self.output.workload(&self.config.pod_uid(key), workload);
     }
 
     /// Claims addresses for an object; what it does not get is noted, and who inherits from it is marked.

@@ -2,6 +2,7 @@ use super::*;
 use crate::Severity;
 use serde_json::{Value, json};
 use weft_api::Parsed;
+use weft_model::policy::{Action, PolicyScope};
 
 fn object(value: Value) -> Change {
     match Object::parse(value).unwrap() {
@@ -81,6 +82,80 @@ fn a_bad_version_leaves_the_last_good_one_in_force() {
     }
     index.apply([policy("a", "80"), pod("a", "10.0.0.1", json!({"app": "a"}))]);
     assert!(index.findings().is_empty());
+}
+
+/// What nodes are told of policy `shop/p`: how it acts, on whom, and how many rules it has.
+fn told(deltas: &[Delta]) -> Option<(Action, PolicyScope, usize)> {
+    deltas.iter().find_map(|delta| match delta {
+        Delta::Policy(p) => Some((p.action, p.scope, p.rules.len())),
+        _ => None,
+    })
+}
+
+fn broken(kind: Kind, namespace: &str, selector: &[(&str, &str)]) -> Change {
+    let object = json!({"name": "p", "namespace": namespace});
+    let metadata = serde_json::from_value(object).unwrap();
+    let selector = selector.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    Change::Put(Box::new(Object::Broken(weft_api::Broken { kind, metadata, selector })))
+}
+
+#[test]
+fn a_policy_that_could_never_be_used_closes_whom_it_is_about() {
+    let mut index = Index::new(IndexConfig::default());
+    index.apply([namespace(), pod("a", "10.0.0.1", json!({"app": "a"})), pod("b", "10.0.0.2", json!({}))]);
+    // Rules that cannot be understood, and a manifest that cannot be read.
+    for change in [policy("a", "http"), broken(Kind::AuthorizationPolicy, "shop", &[("app", "a")])] {
+        let deltas = index.apply([change]);
+        assert_eq!(told(&deltas), Some((Action::Deny, PolicyScope::Selector, 1)));
+        assert_eq!(short(&deltas), ["policy shop/p", "workload a [10.0.0.1]"]);
+        let text = index.findings().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        assert!(
+            text.contains("every connection is refused to the pods with app=a of namespace shop (shop/a)"),
+            "{text}"
+        );
+        assert!(!text.contains("stays in force"), "{text}");
+        let deltas = index.apply([policy("a", "80")]);
+        assert_eq!(told(&deltas), Some((Action::Allow, PolicyScope::Selector, 1)), "mended");
+        assert!(index.findings().is_empty());
+        assert!(
+            index.apply([broken(Kind::AuthorizationPolicy, "shop", &[])]).is_empty(),
+            "the good one holds"
+        );
+        assert_eq!(index.apply([gone(Kind::AuthorizationPolicy, "p")]).len(), 2);
+    }
+    let deltas = index.apply([broken(Kind::AuthorizationPolicy, "shop", &[])]);
+    assert_eq!(told(&deltas), Some((Action::Deny, PolicyScope::Namespace, 1)));
+    let deltas = index.apply([broken(Kind::AuthorizationPolicy, "weft-system", &[])]);
+    assert_eq!(told(&deltas), Some((Action::Deny, PolicyScope::Global, 1)));
+    let text = index.findings()[1].to_string();
+    assert!(text.contains("to every pod of the mesh (shop/a, shop/b)"), "{text}");
+}
+
+#[test]
+fn a_policy_that_would_only_record_closes_nothing() {
+    let mut index = Index::new(IndexConfig::default());
+    let dry = object(json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": {"name": "p", "namespace": "shop", "annotations": {"istio.io/dry-run": "true"}},
+        "spec": {"rules": [{"to": [{"operation": {"ports": ["http"]}}]}]}
+    }));
+    assert!(index.apply([namespace(), dry]).is_empty());
+    assert_eq!(index.findings().len(), 1);
+}
+
+#[test]
+fn a_peer_authentication_that_could_never_be_used_refuses_plaintext() {
+    let mut index = Index::new(IndexConfig::default());
+    index.apply([namespace(), pod("a", "10.0.0.1", json!({"app": "a"})), pod("b", "10.0.0.2", json!({}))]);
+    let deltas = index.apply([broken(Kind::PeerAuthentication, "shop", &[("app", "a")])]);
+    assert_eq!(short(&deltas), ["policy weft-system/istio_converted_static_strict", "workload a [10.0.0.1]"]);
+    let text = index.findings()[0].to_string();
+    assert!(
+        text.contains("all plaintext is refused to the pods with app=a of namespace shop (shop/a)"),
+        "{text}"
+    );
+    let deltas = index.apply([gone(Kind::PeerAuthentication, "p")]);
+    assert_eq!(short(&deltas), ["gone weft-system/istio_converted_static_strict", "workload a [10.0.0.1]"]);
 }
 
 #[test]

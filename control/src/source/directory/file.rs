@@ -105,13 +105,19 @@ impl Reading {
             Ok(Parsed::Foreign { .. }) => {}
             Ok(Parsed::Object(object, unknown)) => self.object(*object, unknown),
             Err(error) => {
+                if let Some(left) = error.left {
+                    // Where a good one of the same name stands in the file as well, that one holds.
+                    let left = Object::Broken(*left);
+                    self.contents.objects.entry(left.key()).or_insert_with(|| Arc::new(left));
+                }
                 let finding = Finding {
                     severity: Severity::Error,
                     file: Some(self.file.clone()),
                     object: error.object,
                     field: error.field,
                     message: error.message,
-                    mend: "mend the field; the object's last good version stays in force".into(),
+                    mend: "mend the field; if there was a good version of the object, it stays in force"
+                        .into(),
                 };
                 self.contents.findings.push(finding);
             }
@@ -132,6 +138,9 @@ impl Reading {
         }
         match self.contents.objects.entry(key) {
             Entry::Vacant(place) => {
+                place.insert(Arc::new(object));
+            }
+            Entry::Occupied(mut place) if place.get().is_broken() => {
                 place.insert(Arc::new(object));
             }
             Entry::Occupied(place) => {

@@ -39,16 +39,27 @@ pub struct Scanner {
     files: BTreeMap<PathBuf, Seen>,
     told: BTreeMap<ObjectKey, Arc<Object>>,
     findings: Vec<Finding>,
+    left_out: bool,
 }
 
 impl Scanner {
     /// A scanner that has not looked yet.
     pub fn new(root: PathBuf) -> Self {
-        Self { root, files: BTreeMap::new(), told: BTreeMap::new(), findings: Vec::new() }
+        Self { root, files: BTreeMap::new(), told: BTreeMap::new(), findings: Vec::new(), left_out: false }
     }
 
     /// Looks; `None` where nothing changed.
     pub fn scan(&mut self, now: Instant) -> Option<Batch> {
+        self.scan_without(now, |_| false)
+    }
+
+    /// Looks, and takes files that are unfinished for what they said before.
+    pub(super) fn scan_without(
+        &mut self,
+        now: Instant,
+        is_unfinished: impl Fn(&Path) -> bool,
+    ) -> Option<Batch> {
+        self.left_out = false;
         let mut found = BTreeSet::new();
         let mut findings = Vec::new();
         if !self.root.is_dir() {
@@ -58,7 +69,11 @@ impl Scanner {
         }
         list(&self.root, 0, &mut HashSet::new(), &mut found, &mut findings);
         for path in &found {
-            self.look(path, now);
+            if is_unfinished(path) {
+                self.left_out = true;
+            } else {
+                self.look(path, now);
+            }
         }
         for (_, seen) in
             self.files.iter_mut().filter(|(path, seen)| seen.stamp.is_some() && !found.contains(*path))
@@ -74,6 +89,11 @@ impl Scanner {
         }
         self.files.retain(|_, seen| seen.stamp.is_some() || !seen.lingering.is_empty());
         self.tell(findings)
+    }
+
+    /// Whether the last look left unfinished files out.
+    pub(super) fn left_out(&self) -> bool {
+        self.left_out
     }
 
     /// When to look again without being asked: soon, while something lingers that may really be gone.
@@ -95,7 +115,7 @@ impl Scanner {
                 if let Some(old) = old {
                     lingering = old.lingering;
                     lingering.extend(old.contents.objects);
-                    lingering.retain(|key, _| !contents.objects.contains_key(key));
+                    lingering.retain(|key, old| stays(old, contents.objects.get(key)));
                 }
                 Seen { stamp, contents, lingering, since: now }
             }
@@ -108,7 +128,7 @@ impl Scanner {
         let mut objects: BTreeMap<&ObjectKey, (&Arc<Object>, &Path)> = BTreeMap::new();
         for (path, seen) in &self.files {
             findings.extend(seen.contents.findings.iter().cloned());
-            for (key, object) in &seen.contents.objects {
+            for (key, object) in seen.contents.objects.iter().filter(|(_, object)| !object.is_broken()) {
                 if let Some((_, first)) = objects.get(key) {
                     findings.push(file::twice(
                         key,
@@ -120,10 +140,14 @@ impl Scanner {
                 }
             }
         }
-        // What lingers holds only where no file says it better: it may have moved from one file to another.
-        for (path, seen) in &self.files {
-            for (key, object) in &seen.lingering {
-                objects.entry(key).or_insert((object, path));
+        // What lingers holds only where no file says it better: it may have moved from one file to another. And what is left
+        // of a policy that cannot be read speaks for it only where no version that can be read does.
+        for broken in [false, true] {
+            for (path, seen) in &self.files {
+                let both = seen.contents.objects.iter().chain(&seen.lingering);
+                for (key, object) in both.filter(|(_, object)| object.is_broken() == broken) {
+                    objects.entry(key).or_insert((object, path));
+                }
             }
         }
         let gone = self.told.keys().filter(|key| !objects.contains_key(key)).cloned().map(Change::Gone);
@@ -170,6 +194,18 @@ fn list(
         Err(error) => findings.push(unreadable(dir, &error)),
     }
     above.remove(&real);
+}
+
+/// Whether a file was written less than `age` ago. A clock that says otherwise than the file system's is not believed.
+pub(super) fn is_younger(path: &Path, age: Duration) -> bool {
+    let modified = fs::metadata(path).and_then(|m| m.modified()).ok();
+    modified.and_then(|at| at.elapsed().ok()).is_some_and(|passed| passed < age)
+}
+
+/// Whether what a file said of an object before goes on to count beside what it says now: a version that can be read does,
+/// beside one that cannot.
+fn stays(old: &Object, new: Option<&Arc<Object>>) -> bool {
+    new.is_none_or(|new| new.is_broken() && !old.is_broken())
 }
 
 fn unreadable(dir: &Path, why: impl std::fmt::Display) -> Finding {

@@ -137,6 +137,37 @@ fn a_bad_version_of_an_object_leaves_the_good_one() {
     }
 }
 
+fn policy_of(name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec: {spec}\n"
+    )
+}
+
+#[test]
+fn what_is_left_of_a_policy_speaks_for_it_only_while_no_good_version_does() {
+    let mut f = Fixture::new();
+    let (good, bad) =
+        ("{selector: {matchLabels: {app: a}}}", "{selector: {matchLabels: {app: a}}, acton: DENY}");
+    let is_broken = |batch: &Batch| {
+        let [Change::Put(object)] = &batch.changes[..] else { panic!("{:?}", batch.changes) };
+        object.is_broken()
+    };
+    f.write("p.yaml", &policy_of("p", bad));
+    assert!(is_broken(&f.scanner.scan(f.now).unwrap()));
+    // Another file has it right.
+    f.write("q.yaml", &policy_of("p", good));
+    let batch = f.scanner.scan(f.now).unwrap();
+    assert!(!is_broken(&batch) && batch.findings.len() == 1, "{:?}", batch.findings);
+    f.write("q.yaml", &policy_of("p", bad));
+    assert_eq!(f.scan(9000).unwrap().0, [""; 0], "it was good once");
+    f.write("q.yaml", &policy_of("p", good));
+    f.write("p.yaml", "");
+    assert_eq!(f.scan(1), changes(&[]));
+    fs::remove_file(f.dir.path().join("q.yaml")).unwrap();
+    assert_eq!(f.scan(1), None);
+    assert_eq!(f.scan(60), changes(&["gone AuthorizationPolicy shop/p"]));
+}
+
 #[test]
 fn an_object_in_two_files_is_taken_from_the_first() {
     let mut f = Fixture::new();
@@ -184,4 +215,34 @@ async fn a_change_is_noticed_without_waiting_for_the_next_look() {
     let [Change::Put(object)] = &batch.changes[..] else { panic!("{:?}", batch.changes) };
     assert!(matches!(**object, Object::ServiceAccount(_)));
     assert_eq!(batch.places.keys().next().unwrap().kind, Kind::ServiceAccount);
+}
+
+/// What is put, in short, until `wanted` is among it.
+async fn until(batches: &mut tokio::sync::mpsc::Receiver<Batch>, wanted: &str) -> Vec<String> {
+    let mut seen = Vec::new();
+    while !seen.iter().any(|name| name == wanted) {
+        for change in batches.recv().await.unwrap().changes {
+            if let Change::Put(object) = change {
+                seen.push(object.key().name);
+            }
+        }
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_file_that_is_still_open_is_not_believed_though_what_stands_in_it_is_sound() {
+    use std::io::Write;
+    let dir = tempfile::tempdir().unwrap();
+    let mut batches = Box::new(DirectorySource::new(dir.path().to_owned())).start().unwrap();
+    batches.recv().await.unwrap();
+    let mut open = fs::File::create(dir.path().join("a.yaml")).unwrap();
+    open.write_all(account("half").as_bytes()).unwrap();
+    for name in ["x", "y"] {
+        fs::write(dir.path().join(format!("{name}.yaml")), account(name)).unwrap();
+        assert_eq!(until(&mut batches, name).await, [name], "what stands beside it is");
+    }
+    open.write_all(account("whole").as_bytes()).unwrap();
+    drop(open);
+    assert_eq!(until(&mut batches, "whole").await, ["half", "whole"]);
 }
