@@ -218,7 +218,7 @@ async fn a_change_is_noticed_without_waiting_for_the_next_look() {
 }
 
 /// What is put, in short, until `wanted` is among it.
-async fn until(batches: &mut tokio::sync::mpsc::Receiver<Batch>, wanted: &str) -> Vec<String> {
+async fn until(batches: &mut mpsc::Receiver<Batch>, wanted: &str) -> Vec<String> {
     let mut seen = Vec::new();
     while !seen.iter().any(|name| name == wanted) {
         for change in batches.recv().await.unwrap().changes {
