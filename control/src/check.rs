@@ -1,7 +1,7 @@
 //! `weft-control check`: what is wrong in a directory of manifests.
 
 use crate::{
-    cli::Output,
+    args::Output,
     report,
     source::{SourceError, directory::Scanner},
 };

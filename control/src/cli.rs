@@ -1,8 +1,13 @@
 //! The command line.
 
-use crate::{app, check, config::Config};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use crate::{
+    app,
+    args::{Output, RunArgs},
+    check,
+    config::Config,
+};
+use clap::{Parser, Subcommand};
+use std::{path::PathBuf, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 use weft_io::lifecycle::shutdown::Shutdown;
 
@@ -42,62 +47,6 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         root_namespace: Option<String>,
     },
-}
-
-/// A form of output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    Table,
-    /// One document.
-    Json,
-    /// One document.
-    Yaml,
-}
-
-/// What `run` is told; each flag wins over the same key in the configuration file.
-#[derive(Clone, Debug, Default, Args)]
-pub struct RunArgs {
-    /// The configuration file, YAML.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// The directory of manifests; it is read again when it changes.
-    #[arg(long, value_name = "DIR")]
-    pub manifests: Option<PathBuf>,
-    /// The directory of what must outlive the process: the authority, the tokens.
-    #[arg(long, value_name = "DIR")]
-    pub state: Option<PathBuf>,
-    /// The directory of nodes' tokens [default: STATE/tokens].
-    #[arg(long, value_name = "DIR")]
-    pub tokens: Option<PathBuf>,
-    /// The directory of the certificate authority, with Istio's file names (`ca-cert.pem`, `ca-key.pem`,
-    /// `root-cert.pem`, `cert-chain.pem`); one is made where it is empty [default: STATE/ca].
-    #[arg(long, value_name = "DIR")]
-    pub ca: Option<PathBuf>,
-    /// Where nodes connect (`[::]:15012` unless told).
-    #[arg(long, value_name = "ADDRESS")]
-    pub listen: Option<SocketAddr>,
-    /// Where /metrics, /healthz/ready and /debug are (`[::]:15014` unless told).
-    #[arg(long, value_name = "ADDRESS")]
-    pub monitoring: Option<SocketAddr>,
-    /// One more name that the certificate of the port carries.
-    #[arg(long = "name", value_name = "NAME")]
-    pub names: Vec<String>,
-    /// Write the bound addresses to this file, as JSON, once they answer.
-    #[arg(long, value_name = "FILE")]
-    pub bound: Option<PathBuf>,
-    /// Write the root certificates to this file, for the nodes.
-    #[arg(long, value_name = "FILE")]
-    pub root: Option<PathBuf>,
-    /// The trust domain of every identity [default: cluster.local].
-    #[arg(long, value_name = "NAME")]
-    pub trust_domain: Option<String>,
-    /// Policies in this namespace hold for the whole mesh [default: weft-system].
-    #[arg(long, value_name = "NAME")]
-    pub root_namespace: Option<String>,
-    /// How long workloads' certificates live, like 30s or 24h [default: 24h].
-    #[arg(long, value_name = "DURATION")]
-    pub leaf_lifetime: Option<String>,
 }
 
 /// Runs the command line; the caller exits with the answer.

@@ -2,7 +2,7 @@
 
 mod duration;
 
-use crate::{cli::RunArgs, issue::Lifetimes};
+use crate::{args::RunArgs, issue::Lifetimes};
 use serde::Deserialize;
 use std::{
     io,

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod args;
 pub mod check;
 pub mod cli;
 pub mod config;

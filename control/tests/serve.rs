@@ -10,7 +10,7 @@ use std::{
 };
 use weft_control::{
     app::{self, Running},
-    cli::RunArgs,
+    args::RunArgs,
     config::Config,
 };
 use weft_io::discovery::{

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use weft_control::{cli::RunArgs, config::Config};
+use weft_control::{args::RunArgs, config::Config};
 use weft_model::Identity;
 
 fuzz_target!(|data: &[u8]| {
