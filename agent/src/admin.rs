@@ -3,7 +3,7 @@
 
 mod convert;
 mod dump;
-mod explain;
+pub mod explain;
 mod flows;
 mod gauges;
 mod grpc;

@@ -1,6 +1,6 @@
 //! `explain`: what would become of a connection, in words.
 
-mod resolve;
+pub mod resolve;
 mod words;
 
 pub use resolve::Unresolved;

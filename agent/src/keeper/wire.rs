@@ -36,7 +36,8 @@ pub enum Message {
 }
 
 impl Message {
-    fn encode(&self) -> String {
+    /// The packet that says it.
+    pub fn encode(&self) -> String {
         match self {
             Self::Hold(name) => format!("hold {name}"),
             Self::Release(name) => format!("release {name}"),
@@ -48,7 +49,8 @@ impl Message {
         }
     }
 
-    fn decode(packet: &[u8]) -> Option<Self> {
+    /// What a packet says; `None` when that is nothing known here.
+    pub fn decode(packet: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(packet).ok()?;
         Some(match text.split_once(' ') {
             Some(("hold", name)) => Self::Hold(name.into()),

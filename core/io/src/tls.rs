@@ -11,12 +11,14 @@ pub mod verify;
 pub mod workload_cert;
 
 mod ending;
+mod message;
 mod record;
 mod session;
 mod stream;
 
 pub use ca::{CaClient, CaError};
 pub use handshake::{Secured, TlsError};
+pub use message::{Message, Messages};
 pub use record::BadRecord;
 pub use rotate::{CertError, CertManager, CertOptions, CertState, CertStatus};
 pub use spiffe::SpiffeError;

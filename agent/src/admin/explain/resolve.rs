@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
-use weft_model::{Snapshot, Workload, snapshot::ServiceEntry};
+use weft_model::{Snapshot, Workload, clip, snapshot::ServiceEntry};
 
 /// Why a name stands for nothing that can be asked about.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,11 +37,11 @@ pub fn pod(snapshot: &Snapshot, name: &str) -> Result<Arc<Workload>, Unresolved>
     let (namespace, pod) = name
         .split_once('/')
         .filter(|(n, p)| !n.is_empty() && !p.is_empty())
-        .ok_or_else(|| Unresolved::NotAPod(name.to_owned()))?;
+        .ok_or_else(|| Unresolved::NotAPod(clip(name)))?;
     snapshot
         .workload_of_pod(&namespace.into(), &pod.into())
         .cloned()
-        .ok_or_else(|| Unresolved::NoPod(name.to_owned()))
+        .ok_or_else(|| Unresolved::NoPod(clip(name)))
 }
 
 /// The address that `source` means by `to`: an address, a pod or a service, with a port.
@@ -52,13 +52,13 @@ pub fn target(snapshot: &Snapshot, source: &Workload, to: &str) -> Result<Socket
     let (host, port) = to
         .rsplit_once(':')
         .and_then(|(host, port)| Some((host, port.parse::<u16>().ok().filter(|p| *p != 0)?)))
-        .ok_or_else(|| Unresolved::NoPort(to.to_owned()))?;
+        .ok_or_else(|| Unresolved::NoPort(clip(to)))?;
     let ip = if host.contains('/') {
         let workload = pod(snapshot, host)?;
-        address_of(&workload.addresses, source).ok_or_else(|| Unresolved::NoAddress(host.to_owned()))?
+        address_of(&workload.addresses, source).ok_or_else(|| Unresolved::NoAddress(clip(host)))?
     } else {
         let service = service(snapshot, source, host)?;
-        address_of_service(&service, source).ok_or_else(|| Unresolved::NoAddress(host.to_owned()))?
+        address_of_service(&service, source).ok_or_else(|| Unresolved::NoAddress(clip(host)))?
     };
     Ok(SocketAddr::new(ip, port))
 }
@@ -81,13 +81,13 @@ fn service(snapshot: &Snapshot, source: &Workload, host: &str) -> Result<Arc<Ser
         found = vec![found.swap_remove(own)];
     }
     match found.len() {
-        0 => Err(Unresolved::NoHost(host.to_owned())),
+        0 => Err(Unresolved::NoHost(clip(host))),
         1 => Ok(found.swap_remove(0)),
         _ => {
             let mut names: Vec<_> =
                 found.iter().map(|s| format!("{}.{}", s.service.name, s.service.key.namespace)).collect();
             names.sort();
-            Err(Unresolved::Ambiguous(host.to_owned(), names.join(", ")))
+            Err(Unresolved::Ambiguous(clip(host), clip(&names.join(", "))))
         }
     }
 }

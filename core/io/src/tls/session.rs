@@ -1,17 +1,16 @@
 //! What goes on in a TLS 1.3 session after its handshake: new keys and tickets.
 
-use super::record::{BadRecord, Opener, Sealer};
+use super::{
+    message::{Message, Messages},
+    record::{BadRecord, Opener, Sealer},
+};
 use rustls::{
     Error, ExtractedSecrets,
     client::{ClientConnectionData, UnbufferedClientConnection},
     kernel::KernelConnection,
     server::{ServerConnectionData, UnbufferedServerConnection},
 };
-
-/// The most that an unfinished handshake message may take, in bytes; a ticket that carries a chain takes a few thousand.
-const LONGEST_MESSAGE: usize = 64 << 10;
-const NEW_SESSION_TICKET: u8 = 4;
-const KEY_UPDATE: u8 = 24;
+use std::mem;
 
 /// The rustls half that still knows the secrets which keys are derived from.
 enum Schedule {
@@ -24,8 +23,7 @@ pub(super) struct Session {
     schedule: Schedule,
     pub(super) sealer: Sealer,
     pub(super) opener: Opener,
-    /// The beginning of a handshake message whose end is still to come.
-    partial: Vec<u8>,
+    messages: Messages,
     /// Whether the peer asked us to replace our key too.
     pub(super) owes_key_update: bool,
 }
@@ -47,11 +45,8 @@ impl Session {
         let sealer = Sealer::new(*sequence, keys).map_err(unusable)?;
         let (sequence, keys) = &secrets.rx;
         let opener = Opener::new(*sequence, keys).map_err(unusable)?;
-        Ok(Self { schedule, sealer, opener, partial: Vec::new(), owes_key_update: false })
+        Ok(Self { schedule, sealer, opener, messages: Messages::default(), owes_key_update: false })
     }
-
-    /// Replaces our key; the message that says so, which is the last thing to be sealed with the old one.
-    pub(super) const KEY_UPDATE: [u8; 5] = [KEY_UPDATE, 0, 0, 1, 0];
 
     /// Takes the next key for what we send.
     pub(super) fn next_sealer(&mut self) -> Result<(), BadRecord> {
@@ -77,42 +72,27 @@ impl Session {
 
     /// Whether a handshake message has begun and not ended; nothing else may come between.
     pub(super) fn is_mid_message(&self) -> bool {
-        !self.partial.is_empty()
+        self.messages.is_mid_message()
     }
 
     /// Takes the content of a handshake record.
     pub(super) fn handle(&mut self, content: &[u8]) -> Result<(), BadRecord> {
-        if content.is_empty() || self.partial.len() + content.len() > LONGEST_MESSAGE {
-            return Err(BadRecord::Message);
-        }
-        self.partial.extend_from_slice(content);
-        let messages = std::mem::take(&mut self.partial);
-        let mut rest = &messages[..];
-        while let Some((&[kind, a, b, c], after)) = rest.split_first_chunk() {
-            let length = u32::from_be_bytes([0, a, b, c]);
-            let length = usize::try_from(length).map_err(|_| BadRecord::Message)?;
-            let Some((body, after)) = after.split_at_checked(length) else { break };
-            rest = after;
-            self.message(kind, body, rest.is_empty())?;
-        }
-        self.partial = rest.to_vec();
-        Ok(())
+        let mut messages = mem::take(&mut self.messages);
+        let taken = messages.take(content, |message| self.follow(message));
+        self.messages = messages;
+        taken
     }
 
-    fn message(&mut self, kind: u8, body: &[u8], is_last: bool) -> Result<(), BadRecord> {
-        match (kind, body) {
-            (NEW_SESSION_TICKET, ticket) => match &mut self.schedule {
-                Schedule::Client(schedule) => {
-                    schedule.handle_new_session_ticket(ticket).map_err(|_| BadRecord::Message)
-                }
-                Schedule::Server(_) => Err(BadRecord::Message),
-            },
-            // Keys change between records only (RFC 8446, section 5.1).
-            (KEY_UPDATE, [wanted @ (0 | 1)]) if is_last => {
-                self.owes_key_update |= *wanted == 1;
+    fn follow(&mut self, message: Message<'_>) -> Result<(), BadRecord> {
+        match (message, &mut self.schedule) {
+            (Message::Ticket(ticket), Schedule::Client(schedule)) => {
+                schedule.handle_new_session_ticket(ticket).map_err(|_| BadRecord::Message)
+            }
+            (Message::Ticket(_), Schedule::Server(_)) => Err(BadRecord::Message),
+            (Message::KeyUpdate { wants_ours }, _) => {
+                self.owes_key_update |= wants_ours;
                 self.next_opener()
             }
-            _ => Err(BadRecord::Message),
         }
     }
 }

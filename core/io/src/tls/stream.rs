@@ -2,6 +2,7 @@
 
 use super::{
     ending::Ending,
+    message::OUR_KEY_UPDATE,
     record::{self, BadRecord, HEADER, Kind, MAX_PLAIN, OVERHEAD},
     session::Session,
 };
@@ -176,7 +177,7 @@ impl TlsIo {
     /// Seals as much of `bufs` as the buffer takes, which must be empty before.
     fn seal_data(&mut self, bufs: &[IoSlice<'_>]) -> Result<usize, BadRecord> {
         if self.session.owes_key_update || self.session.sealer.is_worn() {
-            self.seal(Kind::Handshake, &Session::KEY_UPDATE)?;
+            self.seal(Kind::Handshake, &OUR_KEY_UPDATE)?;
             self.session.next_sealer()?;
         }
         let mut taken = 0;
