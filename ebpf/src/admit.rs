@@ -1,6 +1,7 @@
 //! Which way a connection goes that reaches an enrolled pod.
 
-use weft_ebpf_abi::{HBONE_PORT, arrival, listener, plain};
+use crate::route::{World, may_go_direct};
+use weft_ebpf_abi::{Arrival, ArrivalKey, HBONE_PORT, arrival, listener, plain};
 
 /// What happens to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +10,8 @@ pub enum Admission {
     Application,
     /// To the agent's listener of this role (see [`listener`]); refused where there is none.
     Agent(u32),
+    /// Nowhere: what allowed it no longer does.
+    Refused,
 }
 
 /// Decides for a connection to `port`. `recorded` is the kind of the record that its client's socket left on this node
@@ -19,6 +22,7 @@ pub enum Admission {
 #[inline(always)]
 pub fn admit(recorded: u32, to_loopback: bool, port: u16, open: impl FnOnce() -> bool) -> Admission {
     match recorded {
+        STALE => Admission::Refused,
         arrival::CAPTURED => Admission::Agent(listener::OUTBOUND),
         arrival::DIRECT | arrival::OWN | arrival::NODE | arrival::DELIVERY => Admission::Application,
         _ if to_loopback => Admission::Application,
@@ -26,6 +30,23 @@ pub fn admit(recorded: u32, to_loopback: bool, port: u16, open: impl FnOnce() ->
         _ if open() => Admission::Application,
         _ => Admission::Agent(listener::INBOUND),
     }
+}
+
+/// Stands for a kind of record (see [`arrival`]): of a connection that was allowed when it was asked for, and would not be now.
+const STALE: u32 = u32::MAX;
+
+/// The kind of record that holds for a connection which arrives now; 0 for none.
+///
+/// A record lets in the one connection that it was made for. Its client may keep the record by never ending that connection,
+/// and open another one of the same addresses and ports past its own kernel. Or its first packet is long in coming (the
+/// network lost it; TCP Fast Open sends it with the first bytes that are written), and the policies have changed meanwhile.
+#[inline(always)]
+pub fn recorded<W: World>(world: &W, key: &ArrivalKey, found: &Arrival) -> u32 {
+    if found.flags & arrival::SPENT != 0 {
+        return 0;
+    }
+    let in_doubt = found.kind == arrival::DIRECT && found.opened_ns <= world.changed_ns();
+    if in_doubt && !may_go_direct(world, found.source, key) { STALE } else { found.kind }
 }
 
 /// Whether the policies let anybody reach `port` in plaintext, by the table `PLAIN`: an answer for the port stands before

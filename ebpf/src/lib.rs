@@ -8,7 +8,7 @@ mod excess;
 mod route;
 mod turn;
 
-pub use admit::{Admission, admit, is_open};
+pub use admit::{Admission, admit, is_open, recorded};
 pub use capture::capture_port;
 pub use excess::{established, moved};
 pub use route::{Route, Source, World, route};

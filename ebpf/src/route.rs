@@ -1,8 +1,8 @@
 //! Which way a connection of an enrolled workload goes.
 
 use weft_ebpf_abi::{
-    Addr, Backend, BackendKey, Destination, Endpoint, PairKey, Service, destination, pair, service, verdict,
-    workload,
+    Addr, ArrivalKey, Backend, BackendKey, Destination, Endpoint, PairKey, Service, destination, pair,
+    service, verdict, workload,
 };
 
 /// What the decision may look up. The programs answer from their maps, the tests from tables.
@@ -18,6 +18,10 @@ pub trait World {
     /// Whether there may be destinations of the mesh that [`World::destination`] does not know (see
     /// [`weft_ebpf_abi::config::INCOMPLETE`]).
     fn is_incomplete(&self) -> bool;
+    /// See [`weft_ebpf_abi::Config::changed_ns`].
+    fn changed_ns(&self) -> u64;
+    /// The flags of an enrolled workload (see [`workload`]).
+    fn flags(&self, cookie: u64) -> Option<u32>;
     /// A random number.
     fn random(&self) -> u32;
 }
@@ -116,6 +120,15 @@ fn to_workload<W: World>(world: &W, source: Source, known: &Destination, port: u
         Some(pair::DENY) => Route { verdict: verdict::DENY, ..direct },
         _ => Route::new(verdict::AGENT),
     }
+}
+
+/// Whether a connection of `source` to where `key` says would go directly, by what is known now.
+#[inline(always)]
+pub fn may_go_direct<W: World>(world: &W, source: u64, key: &ArrivalKey) -> bool {
+    let Some(flags) = world.flags(source) else { return false };
+    let Some(known) = world.destination(&key.destination.addr) else { return false };
+    let way = to_workload(world, Source { cookie: source, flags }, &known, key.destination.port);
+    way.verdict == verdict::DIRECT && way.destination == key.cookie
 }
 
 #[cfg(test)]

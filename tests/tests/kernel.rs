@@ -14,6 +14,8 @@ mod lanes;
 mod plain;
 #[path = "kernel/restart.rs"]
 mod restart;
+#[path = "kernel/reuse.rs"]
+mod reuse;
 #[path = "kernel/sockets.rs"]
 mod sockets;
 #[path = "kernel/stage.rs"]

@@ -144,7 +144,7 @@ impl Flow {
             backend: (backend.port != 0).then(|| backend.into()),
             verdict,
             established: true,
-            opened: Duration::from_nanos(state.opened_ns),
+            opened: Duration::from_nanos(state.arrival.opened_ns),
             updated: now(),
             bytes_sent: sent,
             bytes_received: received,

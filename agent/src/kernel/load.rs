@@ -4,7 +4,7 @@ use super::{
     KernelError,
     agents::Agents,
     attach,
-    flows::Diags,
+    flows::{self, Diags},
     maps::{self, NAMES, Raw, Table},
     pins::{self, Pins},
     reconcile::Reconciler,
@@ -77,7 +77,7 @@ impl Kernel {
             loader.load(0)?;
         }
         let known = known.filter(|_| complete).unwrap_or_default();
-        let settings = Config { version: VERSION, node: node_cookie()?, ..known };
+        let settings = stamped(Config { version: VERSION, node: node_cookie()?, ..known });
         write_config(&pins, settings)?;
         let mut turn = Turn::of(&pins.links())?;
         turn.take();
@@ -104,7 +104,7 @@ impl Kernel {
         }
         attach::attach(&mut self.loader, &self.pins, &self.cgroup)?;
         self.config.object = fingerprint();
-        write_config(&self.pins, self.config)?;
+        self.changed()?;
         self.pins.forget_other_versions()?;
         self.current = true;
         Ok(())
@@ -115,7 +115,7 @@ impl Kernel {
         let flags = if incomplete { config::INCOMPLETE } else { 0 };
         if self.config.flags != flags {
             self.config.flags = flags;
-            write_config(&self.pins, self.config)?;
+            self.changed()?;
         }
         Ok(())
     }
@@ -125,9 +125,16 @@ impl Kernel {
     pub(super) fn take_over(&mut self) -> Result<(), KernelError> {
         if !self.turn.is_ours() && self.turn.take() {
             self.reconciler = Reconciler::open(&self.pins)?;
-            write_config(&self.pins, self.config)?;
+            self.changed()?;
         }
         Ok(())
+    }
+
+    /// Tells the programs that the maps say something else from here on: verdicts that were found before are asked for again
+    /// when a connection arrives by them. To be called after the change.
+    pub(super) fn changed(&mut self) -> Result<(), KernelError> {
+        self.config = stamped(self.config);
+        write_config(&self.pins, self.config)
     }
 
     /// Whether no other agent writes to the maps: what a reconcile has written stays so.
@@ -190,6 +197,11 @@ pub(super) fn fingerprint() -> u64 {
     hasher.write(OBJECT);
     // 0 stands for "none".
     hasher.finish().max(1)
+}
+
+/// `config`, changed just now.
+fn stamped(config: Config) -> Config {
+    Config { changed_ns: u64::try_from(flows::now().as_nanos()).unwrap_or(u64::MAX), ..config }
 }
 
 fn write_config(pins: &Pins, config: Config) -> Result<(), KernelError> {

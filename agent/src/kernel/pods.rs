@@ -72,13 +72,15 @@ impl Kernel {
         self.attach_lookup(pod)?;
         let diag = Diag::open(pod.netns)?;
         self.diags.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.cookie, diag);
-        self.workloads.put(pod.cookie, entry(pod))
+        self.workloads.put(pod.cookie, entry(pod))?;
+        self.changed()
     }
 
     /// Lets a pod go: its connections are its own again. Not an error for one that is not enrolled.
     pub fn leave(&mut self, cookie: u64) -> Result<(), KernelError> {
         self.workloads.delete(cookie)?;
         self.reconciler.forget(cookie)?;
+        self.changed()?;
         self.diags.lock().unwrap_or_else(PoisonError::into_inner).remove(&cookie);
         pins::remove_link(&self.pins.pod(cookie))?;
         for role in [listener::OUTBOUND, listener::INBOUND, listener::HBONE] {

@@ -49,6 +49,9 @@ impl Kernel {
         }
         let written = self.reconciler.apply(&plan);
         self.set_incomplete(!self.reconciler.holds(&plan))?;
+        if !plan.is_empty() {
+            self.changed()?;
+        }
         written.map(|()| plan)
     }
 }

@@ -26,7 +26,7 @@ macro_rules! plain {
 plain! {
     Addr { words: [u32; 4] }
     Endpoint { addr: Addr, port: u16, pad: u16 }
-    Config { version: u32, flags: u32, node: u64, object: u64 }
+    Config { version: u32, flags: u32, node: u64, object: u64, changed_ns: u64 }
     Workload { v6: Addr, v4: u32, flags: u32, listeners: u32 }
     Destination { cookie: u64, kind: u32, flags: u32 }
     Service { total: u32, local: u32, flags: u32 }
@@ -34,10 +34,10 @@ plain! {
     PairKey { source: u64, destination: u64, port: u32, pad: u32 }
     PlainKey { cookie: u64, port: u32, pad: u32 }
     ArrivalKey { cookie: u64, source: Endpoint, destination: Endpoint }
-    Arrival { source: u64, original: Endpoint, backend: Endpoint, kind: u32, flags: u32 }
+    Arrival { source: u64, original: Endpoint, backend: Endpoint, kind: u32, flags: u32, opened_ns: u64 }
     Excess { received_by_fin: u64, sent: u32, received: u32 }
     SocketState {
-        arrival: Arrival, destination: u64, opened_ns: u64, verdict: u32, established: u32, excess: Excess,
+        arrival: Arrival, destination: u64, verdict: u32, established: u32, excess: Excess,
     }
     ListenerKey { cookie: u64, role: u32, slot: u32 }
     VaultChunk { bytes: [u8; VAULT_CHUNK] }
@@ -57,7 +57,7 @@ unsafe impl Plain for u64 {}
 // The sizes themselves, so that a change of layout is a change of this file (and of `VERSION`).
 const _: () = assert!(size_of::<Endpoint>() == 20);
 const _: () = assert!(size_of::<ArrivalKey>() == 48);
-const _: () = assert!(size_of::<Arrival>() == 56);
+const _: () = assert!(size_of::<Arrival>() == 64);
 const _: () = assert!(size_of::<SocketState>() == 96);
 const _: () = assert!(size_of::<Flow>() == 136);
 const _: () = assert!(size_of::<Event>() == 144);

@@ -17,6 +17,9 @@ pub struct Config {
     pub node: u64,
     /// A hash of the object whose programs are attached.
     pub object: u64,
+    /// When what decides about connections was last changed, in nanoseconds of the monotonic clock, taken after the change: a
+    /// verdict that was found later is one of what the maps say now.
+    pub changed_ns: u64,
 }
 
 /// Flags of a [`Config`].
@@ -175,6 +178,9 @@ pub mod arrival {
 
     /// Bit of [`super::Arrival::flags`]: the kernel's random pick fell on an endpoint that is not on this node.
     pub const REMOTE_ONLY: u32 = 1;
+    /// Bit of [`super::Arrival::flags`]: the connection was established. The record lets in no other one of the same addresses
+    /// and ports.
+    pub const SPENT: u32 = 1 << 1;
 }
 
 /// `ARRIVALS[..]`: what that connection is.
@@ -191,6 +197,8 @@ pub struct Arrival {
     pub kind: u32,
     /// See [`arrival`].
     pub flags: u32,
+    /// When it was asked for, in nanoseconds of the monotonic clock, taken before it was decided about.
+    pub opened_ns: u64,
 }
 
 /// The storage that goes with a client's socket, from its `connect` to its end; or with a server's, from its acceptance, when
@@ -202,8 +210,6 @@ pub struct SocketState {
     pub arrival: Arrival,
     /// Under which cookie to record it; 0 for nowhere on this node. Of a server's socket, its own cookie.
     pub destination: u64,
-    /// When the connection was asked for, in nanoseconds of the monotonic clock.
-    pub opened_ns: u64,
     /// A verdict, see [`crate::verdict`]; 0 for a socket that is not accounted.
     pub verdict: u32,
     /// Non-zero once the connection was established.

@@ -55,13 +55,24 @@ fn connect(ctx: &SockAddrContext, v4: bool) -> i32 {
     if unsafe { AGENTS.get(&ctx.tgid()) }.is_some() {
         return from_agent(socket, cookie, to);
     }
+    // SAFETY: the helper takes nothing and cannot fail.
+    let opened_ns = unsafe { bpf_ktime_get_ns() };
     let way = route(&Maps, Source { cookie, flags: from.flags }, to);
     log::routed(ctx, cookie, &to, way.verdict);
+    let asked = Asked { cookie, to, opened_ns };
     match way.verdict {
-        verdict::AGENT => capture(ctx, v4, socket, cookie, &from, to, &way),
+        verdict::AGENT => capture(ctx, v4, socket, &from, &asked, &way),
         verdict::DENY => deny(ctx, cookie, to, &way),
-        _ => let_through(ctx, v4, socket, cookie, to, &way),
+        _ => let_through(ctx, v4, socket, &asked, &way),
     }
+}
+
+/// What is asked for.
+struct Asked {
+    /// The cookie of who asks.
+    cookie: u64,
+    to: Endpoint,
+    opened_ns: u64,
 }
 
 /// Not an enrolled workload. Only the node's own processes leave a record: they reach the workloads on it directly.
@@ -97,20 +108,14 @@ fn from_agent(socket: *mut bpf_sock, cookie: u64, to: Endpoint) -> i32 {
 /// Passed, direct or to itself: the kernel routes it as it would have; at most the address changes, from service to
 /// endpoint.
 #[inline(always)]
-fn let_through(
-    ctx: &SockAddrContext,
-    v4: bool,
-    socket: *mut bpf_sock,
-    cookie: u64,
-    to: Endpoint,
-    way: &Route,
-) -> i32 {
+fn let_through(ctx: &SockAddrContext, v4: bool, socket: *mut bpf_sock, asked: &Asked, way: &Route) -> i32 {
     let direct = way.verdict == verdict::DIRECT;
     // What passes may still end in the same namespace, at an address that the mesh does not know.
-    let destination = if direct { way.destination } else { cookie };
+    let destination = if direct { way.destination } else { asked.cookie };
     let kind = if direct { arrival::DIRECT } else { arrival::OWN };
-    let arrival = Arrival { source: cookie, original: to, backend: way.backend, kind, flags: 0 };
-    if !remember(socket, opened(arrival, destination, way.verdict)) {
+    let Asked { cookie: source, to: original, opened_ns } = *asked;
+    let arrival = Arrival { source, original, backend: way.backend, kind, flags: 0, opened_ns };
+    if !remember(socket, state(arrival, destination, way.verdict)) {
         return fail(ENOBUFS);
     }
     if way.backend.port != 0 {
@@ -131,20 +136,20 @@ fn capture(
     ctx: &SockAddrContext,
     v4: bool,
     socket: *mut bpf_sock,
-    cookie: u64,
     from: &Workload,
-    to: Endpoint,
+    asked: &Asked,
     way: &Route,
 ) -> i32 {
+    let Asked { cookie, to, opened_ns } = *asked;
     let wanted = if to.addr.is_v4() { workload::HAS_V4 } else { workload::HAS_V6 };
     if from.flags & wanted == 0 {
         return fail(ENETUNREACH);
     }
     let own = if to.addr.is_v4() { Addr::v4(from.v4) } else { from.v6 };
     let flags = if way.remote_only { arrival::REMOTE_ONLY } else { 0 };
-    let arrival =
-        Arrival { source: cookie, original: to, backend: way.backend, kind: arrival::CAPTURED, flags };
-    if !remember(socket, opened(arrival, cookie, verdict::AGENT)) {
+    let kind = arrival::CAPTURED;
+    let arrival = Arrival { source: cookie, original: to, backend: way.backend, kind, flags, opened_ns };
+    if !remember(socket, state(arrival, cookie, verdict::AGENT)) {
         return fail(ENOBUFS);
     }
     release_device(ctx, socket);
@@ -176,10 +181,8 @@ fn deny(ctx: &SockAddrContext, cookie: u64, to: Endpoint, way: &Route) -> i32 {
 }
 
 #[inline(always)]
-fn opened(arrival: Arrival, destination: u64, verdict: u32) -> SocketState {
-    // SAFETY: the helper takes nothing and cannot fail.
-    let opened_ns = unsafe { bpf_ktime_get_ns() };
-    SocketState { arrival, destination, opened_ns, verdict, ..SocketState::default() }
+fn state(arrival: Arrival, destination: u64, verdict: u32) -> SocketState {
+    SocketState { arrival, destination, verdict, ..SocketState::default() }
 }
 
 #[inline(always)]

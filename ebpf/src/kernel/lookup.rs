@@ -5,13 +5,13 @@
 
 use super::{
     TCP, address, log,
-    maps::{self, ARRIVALS, LISTENERS, WORKLOADS, count},
+    maps::{self, ARRIVALS, LISTENERS, Maps, WORKLOADS, count},
 };
 use aya_ebpf::{
     Global, bindings::BPF_SK_LOOKUP_F_NO_REUSEPORT, macros::sk_lookup, programs::SkLookupContext,
 };
 use core::cell::UnsafeCell;
-use weft_ebpf::{Admission, admit, slot};
+use weft_ebpf::{Admission, admit, recorded, slot};
 use weft_ebpf_abi::{ArrivalKey, Endpoint, LISTENER_SLOTS, ListenerKey, Stat};
 
 /// The cookie of the namespace that this copy is attached to; the agent sets it when it loads the copy.
@@ -64,8 +64,8 @@ pub fn weft_lookup(ctx: SkLookupContext) -> u32 {
     if protocol != TCP {
         return SK_PASS;
     }
-    // SAFETY: one field, read at once.
-    let recorded = unsafe { ARRIVALS.get(&key) }.map_or(0, |a| a.kind);
+    // SAFETY: a few fields, read at once.
+    let recorded = unsafe { ARRIVALS.get(&key) }.map_or(0, |found| recorded(&Maps, &key, found));
     let to = &key.destination;
     let open = || maps::is_open(key.cookie, to.port);
     match admit(recorded, to.addr.is_loopback(), to.port, open) {
@@ -73,6 +73,11 @@ pub fn weft_lookup(ctx: SkLookupContext) -> u32 {
             log::admitted(&ctx, &key, recorded, 0);
             count(Stat::Admitted);
             SK_PASS
+        }
+        Admission::Refused => {
+            log::admitted(&ctx, &key, recorded, 0);
+            count(Stat::Denied);
+            SK_DROP
         }
         Admission::Agent(role) => {
             log::admitted(&ctx, &key, recorded, role);

@@ -156,6 +156,15 @@ impl World for Maps {
         CONFIG.get(0).is_some_and(|c| c.flags & config::INCOMPLETE != 0)
     }
     #[inline(always)]
+    fn changed_ns(&self) -> u64 {
+        CONFIG.get(0).map_or(u64::MAX, |c| c.changed_ns)
+    }
+    #[inline(always)]
+    fn flags(&self, cookie: u64) -> Option<u32> {
+        // SAFETY: one field, read at once.
+        unsafe { WORKLOADS.get(&cookie) }.map(|w| w.flags)
+    }
+    #[inline(always)]
     fn random(&self) -> u32 {
         // SAFETY: the helper takes nothing and cannot fail.
         unsafe { bpf_get_prandom_u32() }

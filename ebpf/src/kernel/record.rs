@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use core::ffi::c_void;
 use weft_ebpf::Route;
-use weft_ebpf_abi::{Arrival, ArrivalKey, Endpoint, Event, Flow, SocketState, Stat, event, verdict};
+use weft_ebpf_abi::{Arrival, ArrivalKey, Endpoint, Event, Flow, SocketState, Stat, arrival, event, verdict};
 
 /// The reader polls; it is woken only when this many bytes wait, so that a storm of short connections does not pay a
 /// wake-up each.
@@ -39,8 +39,9 @@ pub fn established(ctx: &SockOpsContext, state: &mut SocketState) {
     tell(measure(ctx, state), event::OPEN);
 }
 
-/// A server's socket has a client. True when that one came from outside and was let in without the agent: nothing else tells
-/// of it. Asked when the connection is there, and not of the policies, which may have changed since it was let in.
+/// A server's socket has a client. A record that let it in has done so, and does for no other. True when the client came from
+/// outside and was let in without the agent: nothing else tells of it. Asked when the connection is there, and not of the
+/// policies, which may have changed since it was let in.
 ///
 /// # Safety
 /// `socket` is the context's, and not null.
@@ -53,18 +54,24 @@ pub unsafe fn arrived(ctx: &SockOpsContext, socket: *mut c_void) -> bool {
         return false;
     }
     let (here, client) = (local(ctx), remote(ctx));
-    // SAFETY: a plain presence test.
-    if here.addr.is_loopback()
-        || unsafe { ARRIVALS.get(&ArrivalKey { cookie, source: client, destination: here }) }.is_some()
-    {
+    let key = ArrivalKey { cookie, source: client, destination: here };
+    if let Some(found) = ARRIVALS.get_ptr_mut(&key) {
+        // SAFETY: the entry is not freed while the program runs, and is written in one word. Should it come to stand for
+        // another connection right now, that one is the agent's to judge.
+        let flags = unsafe { &mut (*found).flags };
+        if *flags & arrival::SPENT == 0 {
+            *flags |= arrival::SPENT;
+            return false;
+        }
+    }
+    if here.addr.is_loopback() {
         return false;
     }
     // SAFETY: the helper takes nothing and cannot fail.
     let opened_ns = unsafe { bpf_ktime_get_ns() };
     let state = SocketState {
-        arrival: Arrival { original: client, ..Arrival::default() },
+        arrival: Arrival { original: client, opened_ns, ..Arrival::default() },
         destination: cookie,
-        opened_ns,
         verdict: verdict::PLAIN,
         established: 1,
         ..SocketState::default()
@@ -173,7 +180,7 @@ fn figures(ctx: &SockOpsContext, state: &SocketState) -> Flow {
         Flow {
             socket: bpf_get_socket_cookie(ctx.as_ptr()),
             source: state.arrival.source,
-            opened_ns: state.opened_ns,
+            opened_ns: state.arrival.opened_ns,
             updated_ns: bpf_ktime_get_ns(),
             bytes_sent: (*ops).bytes_acked.saturating_sub(u64::from(state.excess.sent)),
             bytes_received: (*ops).bytes_received.saturating_sub(u64::from(state.excess.received)),

@@ -1,7 +1,9 @@
 extern crate std;
 
 use super::*;
+use crate::{Admission, admit, recorded};
 use std::{collections::HashMap, net::SocketAddr};
+use weft_ebpf_abi::{Arrival, arrival};
 
 #[derive(Default)]
 struct Tables {
@@ -10,6 +12,8 @@ struct Tables {
     backends: HashMap<BackendKey, Backend>,
     pairs: HashMap<PairKey, u32>,
     incomplete: bool,
+    changed_ns: u64,
+    flags: HashMap<u64, u32>,
     random: u32,
 }
 
@@ -28,6 +32,12 @@ impl World for Tables {
     }
     fn is_incomplete(&self) -> bool {
         self.incomplete
+    }
+    fn changed_ns(&self) -> u64 {
+        self.changed_ns
+    }
+    fn flags(&self, cookie: u64) -> Option<u32> {
+        self.flags.get(&cookie).copied()
     }
     fn random(&self) -> u32 {
         self.random
@@ -89,6 +99,36 @@ fn a_workload_on_the_node_is_direct_when_policy_says_so() {
     w.pairs.insert(pair(80), pair::DENY);
     assert_eq!(route(&w, WEB, to), Route { destination: LOCAL, ..Route::new(verdict::DENY) });
     assert_eq!(route(&w, WEB, at("10.0.0.2:81")).verdict, verdict::DIRECT, "other ports are as before");
+}
+
+#[test]
+fn a_record_holds_for_one_connection_and_as_long_as_it_would_be_made_again() {
+    let mut w = Tables { changed_ns: 10, ..world() };
+    w.flags.insert(WEB.cookie, WEB.flags);
+    w.pairs.insert(pair(0), pair::ALLOW);
+    let key = ArrivalKey { cookie: LOCAL, source: at("10.0.0.1:40000"), destination: at("10.0.0.2:80") };
+    let direct = Arrival { source: WEB.cookie, kind: arrival::DIRECT, opened_ns: 11, ..Arrival::default() };
+    let old = Arrival { opened_ns: 10, ..direct };
+    let delivery = Arrival { kind: arrival::DELIVERY, opened_ns: 0, ..direct };
+    for found in [direct, old, delivery] {
+        assert_eq!(recorded(&w, &key, &found), found.kind);
+        let spent = Arrival { flags: arrival::SPENT, ..found };
+        assert_eq!(recorded(&w, &key, &spent), 0, "as if there were none");
+    }
+    let refused = |w: &Tables, found: &Arrival, key: &ArrivalKey| {
+        let open = || panic!("no question of that");
+        admit(recorded(w, key, found), false, key.destination.port, open) == Admission::Refused
+    };
+    w.pairs.insert(pair(80), pair::DENY);
+    assert!(refused(&w, &old, &key));
+    assert!(!refused(&w, &direct, &key), "decided after the change");
+    assert!(!refused(&w, &old, &ArrivalKey { destination: at("10.0.0.2:81"), ..key }), "another port");
+    w.pairs.insert(pair(80), pair::ALLOW);
+    assert!(refused(&w, &old, &ArrivalKey { cookie: 3, ..key }), "the address is another's by now");
+    w.flags.insert(WEB.cookie, workload::ALWAYS_ENCRYPT);
+    assert!(refused(&w, &old, &key));
+    w.flags.remove(&WEB.cookie);
+    assert!(refused(&w, &old, &key), "the client has left the mesh");
 }
 
 #[test]
