@@ -44,7 +44,7 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
         }
     };
     // A listener that is closed by now says so when it accepts.
-    let own = listener.local_addr().map_or(0, |at| at.port());
+    let own = listener.local_addr().ok();
     let mut phase = drain.clone();
     let mut stop = pin!(async {
         tokio::select! {
@@ -61,8 +61,8 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
         };
         match accepted.and_then(|(tcp, client)| Ok((tcp.local_addr()?, tcp, client))) {
             Ok((local, tcp, client)) => {
-                if leads_back(role, pod.application, local.port(), own) {
-                    tracing::debug!(pod = %pod.spec, role = role.as_str(), %client, "somebody found a listener's port");
+                if own.is_some_and(|own| leads_back(role, pod.application, local, own)) {
+                    tracing::debug!(pod = %pod.spec, role = role.as_str(), %client, "somebody found a listener's address");
                     reset(tcp);
                     continue;
                 }
@@ -104,10 +104,11 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
     }
 }
 
-/// Whether a connection was made to the listener's own port in the pod, where no application can be: to deliver it would
-/// lead back here, and from here again, until no place is left. Captured ones are told apart by their record.
-fn leads_back(role: Role, application: Application, port: u16, own: u16) -> bool {
-    application == Application::InPod && matches!(role, Role::Inbound | Role::Hbone) && port == own
+/// Whether a connection was made to the listener's own address and port (root in the pod may give itself that address),
+/// where no application can be: to deliver it would lead back here, and from here again, until no place is left. Captured
+/// ones are told apart by their record.
+fn leads_back(role: Role, application: Application, local: SocketAddr, own: SocketAddr) -> bool {
+    application == Application::InPod && matches!(role, Role::Inbound | Role::Hbone) && local == own
 }
 
 /// Closes `tcp` so that the peer sees a reset, never a clean end.
@@ -139,13 +140,13 @@ mod tests {
 
     #[test]
     fn nothing_is_delivered_to_a_listener_of_the_agent() {
+        let [own, other] = ["[::ffff:192.0.2.64]:4", "[::ffff:10.0.0.2]:4"].map(|at| at.parse().unwrap());
         for role in [Role::Inbound, Role::Hbone] {
-            assert!(leads_back(role, Application::InPod, 40_000, 40_000));
-            assert!(!leads_back(role, Application::InPod, 80, 40_000));
+            assert!(leads_back(role, Application::InPod, own, own));
+            assert!(!leads_back(role, Application::InPod, other, own), "that port is the application's");
         }
-        let captured = leads_back(Role::Outbound, Application::InPod, 61_000, 61_000);
-        assert!(!captured, "the pod may allow its ephemeral ports to be those of capture");
+        assert!(!leads_back(Role::Outbound, Application::InPod, own, own), "its record tells");
         let explicit = Application::At("127.0.0.1".parse().unwrap());
-        assert!(!leads_back(Role::Hbone, explicit, 15008, 15008), "reached by its own port, as it should be");
+        assert!(!leads_back(Role::Hbone, explicit, own, own), "reached by its own port, as it should be");
     }
 }

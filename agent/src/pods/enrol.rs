@@ -313,8 +313,8 @@ impl Enroller {
                 if all.contains_key(&name) {
                     continue;
                 }
-                let beside = all.iter().chain(&opened).find(|(n, _)| n.role == role).map(|(_, l)| l);
-                match listeners::open(&pod.netns, beside) {
+                let beside = all.values().chain(opened.values()).next();
+                match listeners::open(&pod.netns, &name, beside) {
                     Ok(listener) => drop(opened.insert(name, listener)),
                     Err(source) => {
                         self.inherited.extend(all);

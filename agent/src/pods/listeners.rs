@@ -1,18 +1,27 @@
 //! The agent's listening sockets inside a pod.
 //!
-//! They sit on ephemeral ports: connections reach them because the kernel programs steer them there, so the pod keeps
-//! every port for itself. Each role is a SO_REUSEPORT group with one socket for each lane: so that they may share a port. Which
-//! of them a connection goes to is the kernel program's choice (`ebpf/src/turn.rs`), not the group's.
+//! Connections reach them because the kernel programs steer them there, and in no other way: each is bound to an address
+//! of its own that no packet carries. Nobody finds it by its port, nobody joins it by SO_REUSEPORT, and what a pod binds on
+//! its own addresses is its own whatever the port. (A listener on `0.0.0.0` or `[::]` claims its port on every address there
+//! is, these included: hence one port for all of a pod's listeners, and one where no server is.)
+//!
+//! Of each role there is one for each lane. Which of them a connection goes to is the kernel program's choice
+//! (`ebpf/src/turn.rs`).
 
 use super::Netns;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     fmt, io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
 };
+use weft_ebpf_abi::CAPTURE_PORTS;
 
 /// How many connections may wait to be accepted on one socket; the kernel caps it by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// Ports that have never been assigned to anything. Should all be taken, one of [`CAPTURE_PORTS`] does.
+const PORTS: [u16; 8] = [4, 6, 8, 10, 12, 14, 16, 26];
+/// How many of the latter are tried.
+const TRIES: usize = 64;
 
 /// What arrives at a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,29 +88,64 @@ impl std::str::FromStr for ListenerName {
     }
 }
 
-/// Opens one more listener inside the namespace: on `beside`'s port and in its group, or on a new ephemeral port.
-pub fn open(netns: &Netns, beside: Option<&TcpListener>) -> io::Result<TcpListener> {
-    let at = beside.map(TcpListener::local_addr).transpose()?;
-    netns.enter(|| match at {
-        Some(at) => bind(at),
-        None => match bind((Ipv6Addr::UNSPECIFIED, 0).into()) {
-            // The kernel was started without IPv6.
-            Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) => bind((Ipv4Addr::UNSPECIFIED, 0).into()),
-            bound => bound,
-        },
+/// Opens one more listener inside the namespace: on the port of `beside`, another one of the pod, or on a new one.
+pub fn open(netns: &Netns, name: &ListenerName, beside: Option<&TcpListener>) -> io::Result<TcpListener> {
+    let wanted = beside.map(TcpListener::local_addr).transpose()?.map(|at| at.port());
+    let ip = nowhere(name);
+    netns.enter(|| {
+        let others = std::iter::repeat_with(|| rand::random_range(CAPTURE_PORTS)).take(TRIES);
+        let mut outcome = Err(io::ErrorKind::AddrInUse.into());
+        for port in wanted.into_iter().chain(PORTS).chain(others) {
+            // A socket of both families, or of the only one, where the kernel was started without IPv6.
+            outcome = match bind_nowhere((ip.to_ipv6_mapped(), port).into()) {
+                Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) => bind_nowhere((ip, port).into()),
+                bound => bound,
+            };
+            if !outcome.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse) {
+                break;
+            }
+        }
+        outcome
     })
 }
 
-/// Opens a listener at `at`, in the namespace that the thread is in.
+/// The listener's address, of those that are kept for examples in documents (RFC 5737). It stands for IPv4: a socket that is
+/// bound to an IPv6 address cannot be given connections of the other family.
+fn nowhere(name: &ListenerName) -> Ipv4Addr {
+    // Few roles and few lanes; should two listeners meet all the same, the second one gets another port.
+    Ipv4Addr::new(192, 0, 2, (name.role as usize * 64 + name.index) as u8)
+}
+
+/// Opens a listener at an address that the namespace does not have.
+fn bind_nowhere(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(at)?;
+    if at.is_ipv6() {
+        socket.set_freebind_v6(true)?
+    } else {
+        socket.set_freebind_v4(true)?
+    }
+    listen(socket, at)
+}
+
+/// Opens a listener at `at`, in the namespace that the thread is in; an agent that takes over opens one beside it.
 pub fn bind(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(at)?;
+    socket.set_reuse_port(true)?;
+    listen(socket, at)
+}
+
+fn socket(at: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
     if at.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     // What is accepted holds the application's port: with this it can still bind it again after a restart.
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn listen(socket: Socket, at: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&at.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

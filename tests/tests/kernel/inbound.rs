@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     fs::File,
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
 };
 use weft_agent::kernel::{ArrivalKind, DELIVERY_MARK, Enrolment, EnrolmentFlags};
@@ -36,17 +36,32 @@ fn an_unmeshed_client_lands_on_the_agent_with_the_original_addresses() -> Result
 }
 
 #[test]
-fn the_agent_s_own_port_is_a_port_like_any_other_from_outside() -> Result<()> {
+fn a_listener_of_the_agent_is_found_by_nobody_and_its_port_is_the_application_s() -> Result<()> {
     if !require_kernel() {
         return Ok(());
     }
     let stage = Stage::guarded()?;
-    let port = stage.db.outbound.local_addr()?.port();
-    let to = SocketAddr::new(stage.db.addresses[0], port);
-    let _client = stage.other.connect(to)?;
-    let (agent, _) = accept(&stage.db.inbound)?;
-    assert_eq!(canonical(agent.local_addr()?), to);
-    nobody(&stage.db.outbound)
+    let port = stage.db.inbound.local_addr()?.port();
+    // From the pod itself there is nobody at that port: not on its addresses, not on the loopback.
+    let own = stage.db.addresses.into_iter().chain(["127.0.0.1".parse()?, "::1".parse()?]);
+    for address in own.clone() {
+        let refused = stage.db.try_connect(SocketAddr::new(address, port))?;
+        assert_eq!(refused.err().context("connected")?.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+    // An application may have it, on the addresses that it names, and is reached there.
+    for address in own {
+        let app = stage.db.netns.run(|| Ok(TcpListener::bind((address, port))?))?;
+        let mut client = stage.db.connect(SocketAddr::new(address, port))?;
+        talk(&mut client, &mut app.accept()?.0)?;
+    }
+    // From outside it is a port like any other: captured, with its own address.
+    for address in stage.db.addresses {
+        let to = SocketAddr::new(address, port);
+        let _client = stage.other.connect(to)?;
+        let (agent, _) = accept(&stage.db.inbound)?;
+        assert_eq!(canonical(agent.local_addr()?), to);
+    }
+    [&stage.db.outbound, &stage.db.inbound, &stage.db.hbone].into_iter().try_for_each(nobody)
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! A node with two enrolled pods and one that is not, and the agent's listeners in them.
 
 use anyhow::{Context, Result, ensure};
-use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     fs::File,
     io::{Read, Write},
@@ -9,8 +8,11 @@ use std::{
     os::fd::AsFd,
     time::{Duration, Instant},
 };
-use weft_agent::kernel::{
-    Enrolment, EnrolmentFlags, Kernel, KernelConfig, KernelError, LocalPod, netns_cookie, reconcile::Plan,
+use weft_agent::{
+    kernel::{
+        Enrolment, EnrolmentFlags, Kernel, KernelConfig, KernelError, LocalPod, netns_cookie, reconcile::Plan,
+    },
+    pods::listeners::{self, ListenerName, Role},
 };
 use weft_model::{
     Delta, Name, Service, ServiceKey, SnapshotStore, Workload,
@@ -178,8 +180,9 @@ fn pod(node: &Netns, netns: Netns, n: u8) -> Result<TestPod> {
         "route add default via 10.77.0.1".into(),
         "route add default via fd77::1".into(),
     ])?;
-    let [outbound, inbound, hbone] =
-        netns.run(|| Ok([agent_listener(None)?, agent_listener(None)?, agent_listener(None)?]))?;
+    let listener = |role| agent_listener(&netns, role, 0);
+    let (outbound, inbound, hbone) =
+        (listener(Role::Outbound)?, listener(Role::Inbound)?, listener(Role::Hbone)?);
     Ok(TestPod {
         cookie: netns_cookie(&outbound)?,
         addresses: [format!("10.77.0.{n}").parse()?, format!("fd77::{n}").parse()?],
@@ -190,16 +193,11 @@ fn pod(node: &Netns, netns: Netns, n: u8) -> Result<TestPod> {
     })
 }
 
-/// A listener as the agent opens them: dual stack, on an ephemeral port or in the group of another one.
-pub fn agent_listener(beside: Option<SocketAddr>) -> Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_only_v6(false)?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.bind(&beside.unwrap_or((Ipv6Addr::UNSPECIFIED, 0).into()).into())?;
-    socket.listen(128)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+/// A listener as the agent opens them.
+pub fn agent_listener(netns: &Netns, role: Role, index: usize) -> Result<TcpListener> {
+    let inside = weft_agent::pods::Netns::open(&netns.path())?;
+    let name = ListenerName { cookie: inside.cookie(), role, index };
+    Ok(listeners::open(&inside, &name, None)?)
 }
 
 impl TestPod {
