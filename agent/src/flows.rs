@@ -12,7 +12,7 @@ mod facts;
 
 pub use crate::pods::roster::LocalPods;
 
-use crate::kernel::{self, Event, EventKind, Events, Flow, Flows, Verdict};
+use crate::kernel::{self, Ending, Event, EventKind, Events, Flow, Flows, Verdict};
 use facts::{Seen, told};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{
@@ -96,7 +96,7 @@ impl KernelFlows {
                     if flow.established {
                         count_opening(&record, self.is_ours(flow));
                         // One that was asked to close was cut for that.
-                        let reason = record.live().requested().unwrap_or(Reason::Ok);
+                        let reason = record.live().requested().unwrap_or(reason_of(flow.ending));
                         record.finish(reason);
                     } else {
                         record.finish(Reason::ConnectFailed);
@@ -175,6 +175,15 @@ fn count_opening(record: &Record, is_new: bool) {
     match is_new {
         true => record.open(),
         false => record.adopt(),
+    }
+}
+
+/// The reason that stands for an ending.
+fn reason_of(ending: Ending) -> Reason {
+    match ending {
+        Ending::Peace => Reason::Ok,
+        Ending::ClientReset => Reason::ClientReset,
+        Ending::ServerReset => Reason::ServerReset,
     }
 }
 

@@ -29,7 +29,7 @@ pub use arrivals::{Arrival, ArrivalKind, Arrivals};
 pub use cgroup::find_cgroup;
 pub use error::KernelError;
 pub use events::{Event, EventKind, Events};
-pub use flows::{Flow, Flows, Verdict, now};
+pub use flows::{Ending, Flow, Flows, Verdict, now};
 pub use load::{Kernel, KernelConfig};
 pub use pods::{Enrolment, EnrolmentFlags};
 pub use reconcile::LocalPod;

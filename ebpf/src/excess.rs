@@ -1,16 +1,7 @@
 //! Which of the bytes that the kernel counts are not the application's.
 
+use crate::tcp;
 use weft_ebpf_abi::Excess;
-
-/// States of a TCP connection, by the kernel's numbers (`tcp_states.h`).
-mod tcp {
-    pub const FIN_WAIT1: u32 = 4;
-    pub const FIN_WAIT2: u32 = 5;
-    pub const CLOSE: u32 = 7;
-    pub const CLOSE_WAIT: u32 = 8;
-    pub const LAST_ACK: u32 = 9;
-    pub const CLOSING: u32 = 11;
-}
 
 /// The connection that we asked for was established: our SYN is acknowledged. (The kernel does not count the SYN of one that
 /// was accepted.)

@@ -4,12 +4,15 @@
 
 mod admit;
 mod capture;
+mod ending;
 mod excess;
 mod route;
+mod tcp;
 mod turn;
 
 pub use admit::{Admission, admit, is_open, recorded};
 pub use capture::capture_port;
+pub use ending::{Reset, reset};
 pub use excess::{established, moved};
 pub use route::{Route, Source, World, route};
 pub use turn::slot;

@@ -66,6 +66,7 @@ fn direct() -> Flow {
         backend: Some("10.0.0.2:5432".parse().unwrap()),
         verdict: Verdict::Direct,
         established: true,
+        ending: Ending::Peace,
         opened: Duration::from_secs(10),
         updated: Duration::from_secs(13),
         bytes_sent: 100,
@@ -105,6 +106,19 @@ fn a_direct_connection_is_told_from_both_sides() {
             .unwrap();
         assert!(received.ends_with(" 150"), "{received}");
         assert!(received.contains("destination_service_name=\"db\""), "{received}");
+    }
+}
+
+#[test]
+fn a_reset_is_told_as_that_of_the_side_it_came_from() {
+    for (ending, reason) in
+        [(Ending::ClientReset, Reason::ClientReset), (Ending::ServerReset, Reason::ServerReset)]
+    {
+        let mut world = World::new();
+        world.take(EventKind::Open, direct());
+        world.take(EventKind::Close, Flow { ending, ..direct() });
+        let reasons: Vec<_> = world.telemetry.connections.ended().iter().map(|e| e.reason).collect();
+        assert_eq!(reasons, [reason; 2]);
     }
 }
 

@@ -8,8 +8,14 @@ use aya::{
 use std::{fs::File, os::fd::AsFd, path::Path};
 
 /// Attached to the cgroup, in this order: what a connection needs on its way stands before what sends it there.
-const PROGRAMS: [&str; 5] =
-    ["weft_sockops", "weft_getpeername4", "weft_getpeername6", "weft_connect4", "weft_connect6"];
+const PROGRAMS: [&str; 6] = [
+    "weft_sockops",
+    "weft_release",
+    "weft_getpeername4",
+    "weft_getpeername6",
+    "weft_connect4",
+    "weft_connect6",
+];
 
 /// Whether every program has its pinned attachment.
 pub(super) fn is_attached(pins: &Pins) -> bool {
@@ -42,6 +48,14 @@ fn attach_one(
     let program = object.program_mut(name).ok_or(ProgramError::NotLoaded)?;
     match program {
         Program::SockOps(p) => {
+            p.load()?;
+            if taken_over(pin, p.fd()?.as_fd()) {
+                return Ok(None);
+            }
+            let id = p.attach(cgroup, CgroupAttachMode::Single)?;
+            as_fd_link(p.take_link(id)?)
+        }
+        Program::CgroupSock(p) => {
             p.load()?;
             if taken_over(pin, p.fd()?.as_fd()) {
                 return Ok(None);

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use weft_ebpf_abi::{self as abi, verdict};
+use weft_ebpf_abi::{self as abi, ending, verdict};
 
 /// Which way a connection went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +53,28 @@ impl Verdict {
     }
 }
 
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// In peace, or not yet.
+    Peace,
+    /// The client reset it.
+    ClientReset,
+    /// The server reset it, or fell silent until the client's kernel gave it up.
+    ServerReset,
+}
+
+impl Ending {
+    fn from_abi(value: u32) -> Option<Self> {
+        Some(match value {
+            ending::PEACE => Self::Peace,
+            ending::CLIENT_RESET => Self::ClientReset,
+            ending::SERVER_RESET => Self::ServerReset,
+            _ => return None,
+        })
+    }
+}
+
 /// A connection, measured at its client's socket; at its server's, and told the client's way round, when it came from outside
 /// ([`Verdict::Plain`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +95,8 @@ pub struct Flow {
     pub verdict: Verdict,
     /// Whether it was established.
     pub established: bool,
+    /// How it ended.
+    pub ending: Ending,
     /// When it was asked for, on the monotonic clock.
     pub opened: Duration,
     /// When these figures were taken, on the monotonic clock.
@@ -88,7 +112,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// `None` for a verdict that this agent does not know.
+    /// `None` for a verdict or an ending that this agent does not know.
     pub(super) fn from_abi(flow: &abi::Flow) -> Option<Self> {
         let endpoint = |at: abi::Endpoint| (at.port != 0).then(|| at.into());
         Some(Self {
@@ -100,6 +124,7 @@ impl Flow {
             backend: endpoint(flow.backend),
             verdict: Verdict::from_abi(flow.verdict)?,
             established: flow.established != 0,
+            ending: Ending::from_abi(flow.ending)?,
             opened: Duration::from_nanos(flow.opened_ns),
             updated: Duration::from_nanos(flow.updated_ns),
             bytes_sent: flow.bytes_sent,
@@ -144,6 +169,7 @@ impl Flow {
             backend: (backend.port != 0).then(|| backend.into()),
             verdict,
             established: true,
+            ending: Ending::Peace,
             opened: Duration::from_nanos(state.arrival.opened_ns),
             updated: now(),
             bytes_sent: sent,

@@ -108,6 +108,7 @@ fn effective(status: &str) -> Option<u64> {
 fn programs() -> impl Iterator<Item = Row> {
     let types = [
         ("connect programs", ProgramType::CgroupSockAddr),
+        ("socket programs", ProgramType::CgroupSock),
         ("sock_ops programs", ProgramType::SockOps),
         ("sk_lookup programs", ProgramType::SkLookup),
     ];

@@ -50,8 +50,18 @@ pub struct Flow {
     pub verdict: u32,
     /// Non-zero once the connection was established.
     pub established: u32,
-    /// Zero.
-    pub pad: u32,
+    /// See [`ending`].
+    pub ending: u32,
+}
+
+/// How a connection ended.
+pub mod ending {
+    /// In peace, or not yet.
+    pub const PEACE: u32 = 0;
+    /// The client reset it.
+    pub const CLIENT_RESET: u32 = 1;
+    /// The server reset it, or fell silent until the client's kernel gave it up.
+    pub const SERVER_RESET: u32 = 2;
 }
 
 /// Kinds of an [`Event`].

@@ -37,14 +37,14 @@ plain! {
     Arrival { source: u64, original: Endpoint, backend: Endpoint, kind: u32, flags: u32, opened_ns: u64 }
     Excess { received_by_fin: u64, sent: u32, received: u32 }
     SocketState {
-        arrival: Arrival, destination: u64, verdict: u32, established: u32, excess: Excess,
+        arrival: Arrival, destination: u64, verdict: u32, established: u32, excess: Excess, released: u32, pad: u32,
     }
     ListenerKey { cookie: u64, role: u32, slot: u32 }
     VaultChunk { bytes: [u8; VAULT_CHUNK] }
     Flow {
         socket: u64, source: u64, destination: u64, opened_ns: u64, updated_ns: u64, bytes_sent: u64,
         bytes_received: u64, client: Endpoint, original: Endpoint, backend: Endpoint, srtt_us: u32, retransmits: u32,
-        verdict: u32, established: u32, pad: u32,
+        verdict: u32, established: u32, ending: u32,
     }
     Event { flow: Flow, kind: u32, pad: u32 }
 }
@@ -58,6 +58,6 @@ unsafe impl Plain for u64 {}
 const _: () = assert!(size_of::<Endpoint>() == 20);
 const _: () = assert!(size_of::<ArrivalKey>() == 48);
 const _: () = assert!(size_of::<Arrival>() == 64);
-const _: () = assert!(size_of::<SocketState>() == 96);
+const _: () = assert!(size_of::<SocketState>() == 104);
 const _: () = assert!(size_of::<Flow>() == 136);
 const _: () = assert!(size_of::<Event>() == 144);

@@ -12,7 +12,7 @@ mod lookup;
 mod stat;
 
 pub use address::{Addr, Endpoint};
-pub use flow::{Event, Flow, event, verdict};
+pub use flow::{Event, Flow, ending, event, verdict};
 pub use layout::Plain;
 pub use lookup::{
     Arrival, ArrivalKey, Backend, BackendKey, Config, Destination, Excess, ListenerKey, PairKey, PlainKey,

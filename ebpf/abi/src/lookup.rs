@@ -216,6 +216,10 @@ pub struct SocketState {
     pub established: u32,
     /// What the kernel's byte counters hold besides the application's bytes.
     pub excess: Excess,
+    /// Non-zero once the application let go of the socket.
+    pub released: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// SYN and FIN count as a byte each in the kernel's counters: how many of them do by now.

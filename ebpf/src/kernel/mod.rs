@@ -7,6 +7,7 @@ mod log;
 mod lookup;
 mod maps;
 mod record;
+mod release;
 mod sockops;
 mod storage;
 

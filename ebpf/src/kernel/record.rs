@@ -11,8 +11,10 @@ use aya_ebpf::{
     programs::{SockAddrContext, SockOpsContext},
 };
 use core::ffi::c_void;
-use weft_ebpf::Route;
-use weft_ebpf_abi::{Arrival, ArrivalKey, Endpoint, Event, Flow, SocketState, Stat, arrival, event, verdict};
+use weft_ebpf::{Reset, Route};
+use weft_ebpf_abi::{
+    Arrival, ArrivalKey, Endpoint, Event, Flow, SocketState, Stat, arrival, ending, event, verdict,
+};
 
 /// The reader polls; it is woken only when this many bytes wait, so that a storm of short connections does not pay a
 /// wake-up each.
@@ -95,7 +97,7 @@ pub fn moved(ctx: &SockOpsContext, state: &mut SocketState, from: u32, to: u32) 
 
 /// The connection is over, or never came to be.
 #[inline(always)]
-pub fn closed(ctx: &SockOpsContext, state: &mut SocketState) {
+pub fn closed(ctx: &SockOpsContext, state: &mut SocketState, from: u32) {
     // A captured connection may end before the agent accepts it: it connects, writes, closes, and all of that waits in the
     // backlog. Its record stays until the map has no room; it leads nowhere but to the agent.
     let in_backlog = state.verdict == verdict::AGENT;
@@ -106,7 +108,19 @@ pub fn closed(ctx: &SockOpsContext, state: &mut SocketState) {
     if state.verdict == 0 {
         return;
     }
-    tell(measure(ctx, state), event::CLOSE);
+    tell(Flow { ending: ending_of(ctx, state, from), ..measure(ctx, state) }, event::CLOSE);
+}
+
+/// How it ended, as its client would tell.
+#[inline(always)]
+fn ending_of(ctx: &SockOpsContext, state: &SocketState, from: u32) -> u32 {
+    // SAFETY: a field that every sock_ops program may read.
+    let received = unsafe { (*ctx.ops).bytes_received };
+    match (weft_ebpf::reset(from, state, received), state.verdict == verdict::PLAIN) {
+        (None, _) => ending::PEACE,
+        (Some(Reset::Ours), false) | (Some(Reset::Theirs), true) => ending::CLIENT_RESET,
+        (Some(Reset::Theirs), false) | (Some(Reset::Ours), true) => ending::SERVER_RESET,
+    }
 }
 
 /// Policy refused the connection before there was one.

@@ -51,7 +51,7 @@ pub fn weft_sockops(ctx: SockOpsContext) -> u32 {
             let (from, to) = (ctx.arg(0), ctx.arg(1));
             record::moved(&ctx, state, from, to);
             if to == CLOSED {
-                record::closed(&ctx, state);
+                record::closed(&ctx, state, from);
                 // SAFETY: the context's socket, not null. The socket may connect again, as another connection.
                 unsafe { maps::clear_state(socket.cast()) };
             }

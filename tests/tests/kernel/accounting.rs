@@ -2,12 +2,13 @@
 
 use crate::stage::{PATIENCE, REMOTE, Stage, accept, at, policy};
 use anyhow::{Context, Result, ensure};
+use socket2::SockRef;
 use std::{
     io::{Read, Write},
-    net::SocketAddr,
+    net::{Shutdown, SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
-use weft_agent::kernel::{Event, EventKind, Flow, Verdict};
+use weft_agent::kernel::{Ending, Event, EventKind, Flow, Verdict};
 use weft_model::policy::Action;
 use weft_tests::require_kernel;
 
@@ -116,6 +117,93 @@ fn figures_of_a_live_connection_are_those_of_the_instant() -> Result<()> {
         assert_eq!((flow.source, flow.destination), (stage.web.cookie, Some(stage.db.cookie)));
         assert_eq!((flow.bytes_sent, flow.bytes_received), (100 * round, 10 * round));
         ensure!(flow.updated > flow.opened && flow.srtt > Duration::ZERO, "{flow:?}");
+    }
+    Ok(())
+}
+
+/// What one side does to end a connection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    /// Closes it.
+    Close,
+    /// Ends what it sends, and goes on listening.
+    HalfClose,
+    /// Closes it with a reset.
+    Reset,
+    /// Closes it without having read what came.
+    Unread,
+}
+
+impl End {
+    fn of(self, stream: TcpStream, other: &mut TcpStream) -> Result<Option<TcpStream>> {
+        match self {
+            Self::Close => {}
+            Self::HalfClose => {
+                stream.shutdown(Shutdown::Write)?;
+                return Ok(Some(stream));
+            }
+            Self::Reset => SockRef::from(&stream).set_linger(Some(Duration::ZERO))?,
+            Self::Unread => {
+                other.write_all(b"never read")?;
+                stream.peek(&mut [0])?;
+            }
+        }
+        drop(stream);
+        Ok(None)
+    }
+}
+
+#[test]
+fn a_reset_is_told_by_the_side_it_came_from_and_an_end_in_peace_is_none() -> Result<()> {
+    use End::{Close, HalfClose, Reset, Unread};
+    if !require_kernel() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    let app = stage.db.listen(8080)?;
+    // Who ends first and how, how the other ends, and what is told where the client is the first.
+    let ends = [
+        (Close, Close, Ending::Peace),
+        (HalfClose, Close, Ending::Peace),
+        (Reset, Close, Ending::ClientReset),
+        (Unread, Close, Ending::ClientReset),
+        (HalfClose, Reset, Ending::ServerReset),
+    ];
+    let mut expected = Vec::new();
+    for (from, verdict) in [(&stage.web, Verdict::Direct), (&stage.other, Verdict::Plain)] {
+        for (index, (first, second, ending)) in ends.into_iter().enumerate() {
+            for client_first in [true, false] {
+                let client = from.connect(SocketAddr::new(stage.db.addresses[index % 2], 8080))?;
+                let (server, peer) = accept(&app)?;
+                let (early, mut late) = if client_first { (client, server) } else { (server, client) };
+                late.set_read_timeout(Some(PATIENCE))?;
+                let half = first.of(early, &mut late)?;
+                let seen = late.read(&mut [0; 16]);
+                ensure!(seen.is_err() == matches!(first, Reset | Unread), "{first:?}: {seen:?}");
+                if let Some(mut early) = half {
+                    second.of(late, &mut early)?;
+                    ensure!(early.read(&mut [0]).is_err() == (second == Reset), "{second:?} after {first:?}");
+                } else {
+                    drop(late);
+                }
+                let other_way = match ending {
+                    Ending::ClientReset => Ending::ServerReset,
+                    Ending::ServerReset => Ending::ClientReset,
+                    Ending::Peace => Ending::Peace,
+                };
+                let told = if client_first { ending } else { other_way };
+                expected.push((peer, verdict, told, format!("{first:?}, then {second:?}")));
+            }
+        }
+    }
+    let closed = |events: &[Event]| -> Vec<Flow> {
+        events.iter().filter(|e| e.kind == EventKind::Close).map(|e| e.flow).collect()
+    };
+    let flows = closed(&collect(&stage, |events| closed(events).len() == expected.len())?);
+    for (peer, verdict, ending, how) in expected {
+        let flow =
+            flows.iter().find(|f| f.client == Some(peer)).with_context(|| format!("{peer}: {flows:#?}"))?;
+        assert_eq!((flow.verdict, flow.ending), (verdict, ending), "{how} of {peer}");
     }
     Ok(())
 }

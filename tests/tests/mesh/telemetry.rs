@@ -238,3 +238,29 @@ fn live_connections_are_listed_and_can_be_closed_by_hand() -> Result<()> {
     ensure!(closed == 1, "{}", json!(flows));
     Ok(())
 }
+
+#[test]
+fn a_reset_of_a_direct_connection_is_told_by_the_side_it_came_from() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mesh = Mesh::bookshop("reset-told")?;
+    let pod = mesh.pod(DIRECT.to)?;
+    let _servers =
+        [app::serve(pod, "reset", 7005)?, app::serve(pod, "echo", 7006)?, app::serve(pod, "greet", 7007)?];
+    let calls = [
+        (7005, vec!["reset", "--by", "server"], "server_reset"),
+        (7006, vec!["reset", "--by", "client"], "client_reset"),
+        (7007, vec!["greet"], "ok"),
+    ];
+    for (port, args, reason) in calls {
+        for target in DIRECT.targets(&mesh, port)? {
+            let to = target.to_string();
+            let args: Vec<_> = args[..1].iter().chain([&to.as_str()]).chain(&args[1..]).copied().collect();
+            well(&to, &DIRECT.call(&mesh, &args)?)?;
+            let flow = eventually(SOON, || told(&mesh.agents["node-b"], DIRECT, target))?;
+            ensure!(flow["reason"] == reason && flow["verdict"] == "allowed", "{args:?}: {flow}");
+        }
+    }
+    Ok(())
+}
