@@ -175,6 +175,7 @@ fn capture(base: &Base, drain: &Watcher) -> Result<Follower, AppError> {
         shared: base.shared.clone(),
         changed: base.changed.clone(),
         status: base.status.clone(),
+        attached: false,
         ready: Some(base.ready.task("pods")),
         keeper: base.keeper.clone(),
         flows,

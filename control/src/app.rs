@@ -4,7 +4,7 @@ mod listen;
 
 use crate::{
     config::Config,
-    issue::{Authority, AuthorityError, Issuer, Placement},
+    issue::{Authority, AuthorityError, Issuer, Placement, keep_renewing},
     metrics::Metrics,
     monitor::Monitor,
     report,
@@ -186,8 +186,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     });
     tasks.spawn(monitor.serve(monitoring, shutdown.clone()));
 
+    tasks.spawn(keep_renewing(authority.clone(), shutdown.clone()));
+
     if let Some(path) = &config.root {
-        write(path, authority.root_pem())?;
+        write(path, &authority.root_pem())?;
     }
     if let Some(path) = &config.bound {
         let text = serde_json::to_string(&bound)

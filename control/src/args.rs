@@ -57,4 +57,8 @@ pub struct RunArgs {
     /// How long workloads' certificates live, like 30s or 24h [default: 24h].
     #[arg(long, value_name = "DURATION")]
     pub leaf_lifetime: Option<String>,
+    /// How long the signing certificate lives that is made at the first start, and each one that renews it when half of
+    /// its life is over [default: 730d].
+    #[arg(long, value_name = "DURATION")]
+    pub intermediate_lifetime: Option<String>,
 }

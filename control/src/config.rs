@@ -166,6 +166,7 @@ impl Config {
         names.extend(file.names.into_iter().chain(args.names.iter().cloned()));
         names.sort();
         names.dedup();
+        let intermediate = args.intermediate_lifetime.clone().or(file.ca.intermediate_lifetime);
         let leaf = args.leaf_lifetime.clone().or(file.ca.leaf_lifetime);
         Ok(Self {
             manifests,
@@ -175,11 +176,7 @@ impl Config {
                 leaf: duration("ca.leafLifetime", leaf, defaults::LEAF)?,
                 leaf_max: duration("ca.leafLifetimeMax", file.ca.leaf_lifetime_max, defaults::LEAF_MAX)?,
                 root: duration("ca.rootLifetime", file.ca.root_lifetime, defaults::ROOT)?,
-                intermediate: duration(
-                    "ca.intermediateLifetime",
-                    file.ca.intermediate_lifetime,
-                    defaults::INTERMEDIATE,
-                )?,
+                intermediate: duration("ca.intermediateLifetime", intermediate, defaults::INTERMEDIATE)?,
             },
             listen,
             monitoring: args.monitoring.or(file.monitoring).unwrap_or(defaults::MONITORING),

@@ -3,10 +3,12 @@
 mod authority;
 mod generate;
 mod placement;
+mod renew;
 mod request;
 mod service;
 
 pub use authority::{Authority, AuthorityError, Lifetimes};
 pub use placement::Placement;
+pub use renew::keep_renewing;
 pub use request::{BadRequest, Checked, check};
 pub use service::Issuer;

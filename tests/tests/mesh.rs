@@ -4,6 +4,8 @@
 mod away;
 #[path = "mesh/bad_input.rs"]
 mod bad_input;
+#[path = "mesh/between.rs"]
+mod between;
 #[path = "mesh/calls.rs"]
 mod calls;
 #[path = "mesh/capture.rs"]
@@ -20,6 +22,8 @@ mod manners;
 mod membership;
 #[path = "mesh/policy.rs"]
 mod policy;
+#[path = "mesh/refused.rs"]
+mod refused;
 #[path = "mesh/stage.rs"]
 mod stage;
 #[path = "mesh/telemetry.rs"]

@@ -74,6 +74,7 @@ impl Explicit {
 
     /// Follows the state of the mesh until the keeper wants this to end.
     pub async fn run(&mut self) -> Result<(), AppError> {
+        let mut issued = self.shared.certs.changes();
         loop {
             let snapshot = self.shared.store.load();
             for entry in &mut self.entries {
@@ -84,13 +85,15 @@ impl Explicit {
             if closed > 0 {
                 tracing::info!(connections = closed, "closing what the policies no longer allow");
             }
-            if self.ready.is_some() && self.status.borrow().has_state() {
+            if self.ready.is_some() && self.status.borrow().has_state() && self.shared.certs.is_settled() {
                 self.keeper.ready();
                 self.ready = None;
                 tracing::info!(workloads = self.entries.len(), "ready, without capture");
             }
+            let is_ready = self.ready.is_none();
             tokio::select! {
                 () = self.changed.notified() => {}
+                _ = issued.changed(), if !is_ready => {}
                 Some(wish) = self.wishes.recv() => match wish {
                     Wish::Drain => return Ok(()),
                     Wish::Regrown | Wish::Alone => {}

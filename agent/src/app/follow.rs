@@ -36,7 +36,9 @@ pub struct Follower {
     pub changed: Arc<Notify>,
     /// How discovery fares.
     pub status: StatusHandle,
-    /// Dropped when the pods are enrolled for the first time.
+    /// Whether the programs are attached.
+    pub attached: bool,
+    /// Dropped when the pods are enrolled for the first time, and their certificates are there.
     pub ready: Option<ready::Guard>,
     /// Holds the listeners, and is told when they are served.
     pub keeper: Arc<KeeperClient>,
@@ -54,6 +56,7 @@ impl Follower {
         let _ = self.listed.wait_for(Option::is_some).await;
         let mut revoked_at = self.shared.store.load().version;
         let mut settled_at = Instant::now();
+        let mut issued = self.shared.certs.changes();
         loop {
             let snapshot = self.shared.store.load();
             let listed = self.listed.borrow_and_update().clone().unwrap_or_default();
@@ -68,8 +71,10 @@ impl Follower {
                 self.revoke(&snapshot);
             }
             self.become_ready()?;
+            let is_ready = self.ready.is_none();
             tokio::select! {
                 () = self.changed.notified() => {}
+                _ = issued.changed(), if !is_ready => {}
                 _ = self.listed.changed() => {}
                 Some(wish) = self.wishes.recv() => match wish {
                     Wish::Drain => return Ok(()),
@@ -96,13 +101,20 @@ impl Follower {
         }
     }
 
-    /// The programs come when the pods that they are to capture are known, so that no moment is without them.
+    /// The programs come when the pods that they are to capture are known, so that no moment is without them. Ready is who
+    /// also has the pods' certificates, or knows that there are none: until then connections wait.
     fn become_ready(&mut self) -> Result<(), AppError> {
         if self.ready.is_none() || !self.status.borrow().has_state() {
             return Ok(());
         }
-        lock(&self.enroller.kernel).attach()?;
-        self.enroller.forget_others();
+        if !self.attached {
+            lock(&self.enroller.kernel).attach()?;
+            self.enroller.forget_others();
+            self.attached = true;
+        }
+        if !self.shared.certs.is_settled() {
+            return Ok(());
+        }
         self.keeper.ready();
         self.ready = None;
         tracing::info!(pods = self.enroller.pods().count(), "ready");

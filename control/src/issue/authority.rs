@@ -10,6 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::P
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 use time::OffsetDateTime;
@@ -22,7 +23,7 @@ pub(super) const ROOT_CERT: &str = "root-cert.pem";
 pub(super) const CERT_CHAIN: &str = "cert-chain.pem";
 
 /// Clocks of nodes differ; a certificate is valid since a little while before it was made.
-const SKEW: Duration = Duration::from_secs(120);
+pub(super) const SKEW: Duration = Duration::from_secs(120);
 
 /// How long certificates live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +40,22 @@ pub struct Lifetimes {
 
 /// Signs certificates.
 pub struct Authority {
+    pub(super) dir: PathBuf,
+    pub(super) lifetimes: Lifetimes,
+    pub(super) trust_domain: String,
+    /// Another one when it is renewed; see `renew`.
+    pub(super) signer: RwLock<Arc<Signer>>,
+}
+
+/// The signing certificate, with what belongs to it.
+pub(super) struct Signer {
     issuer: Issuer<'static, KeyPair>,
     /// The signing certificate and those above it, the root excluded.
     chain: Vec<String>,
     root: String,
-    not_after: OffsetDateTime,
-    lifetimes: Lifetimes,
+    /// When it was made.
+    pub(super) made: OffsetDateTime,
+    pub(super) not_after: OffsetDateTime,
 }
 
 /// Why there is no authority, or no certificate from it.
@@ -91,6 +102,18 @@ pub enum AuthorityError {
     /// The signing certificate is over.
     #[error("the signing certificate expired at {0}; replace it")]
     Expired(OffsetDateTime),
+    /// The signing certificate cannot be renewed here.
+    #[error(
+        "{dir} has no {file} to renew the signing certificate with; put another {CA_CERT}, {CA_KEY} and {CERT_CHAIN} in \
+         place, and start control again",
+        dir = dir.display()
+    )]
+    NoRootKey {
+        /// The directory.
+        dir: PathBuf,
+        /// What is missing.
+        file: &'static str,
+    },
 }
 
 impl Authority {
@@ -100,10 +123,19 @@ impl Authority {
             generate::generate(dir, lifetimes, trust_domain)?;
             tracing::info!(dir = %dir.display(), "made a root and a signing certificate");
         }
-        Self::load(dir, lifetimes)
+        let signer = RwLock::new(Arc::new(Signer::load(dir)?));
+        Ok(Self { dir: dir.to_owned(), lifetimes, trust_domain: trust_domain.to_owned(), signer })
     }
 
-    fn load(dir: &Path, lifetimes: Lifetimes) -> Result<Self, AuthorityError> {
+    /// What signs now.
+    pub(super) fn signer(&self) -> Arc<Signer> {
+        self.signer.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Signer {
+    /// What the files in `dir` make.
+    pub(super) fn load(dir: &Path) -> Result<Self, AuthorityError> {
         let [cert, key, root, chain] = [CA_CERT, CA_KEY, ROOT_CERT, CERT_CHAIN].map(|file| dir.join(file));
         for (file, path) in [(CA_CERT, &cert), (CA_KEY, &key), (ROOT_CERT, &root), (CERT_CHAIN, &chain)] {
             if !path.exists() {
@@ -121,6 +153,7 @@ impl Authority {
         if !parsed.is_ca() {
             return Err(unusable(&cert, "is not a CA certificate".to_owned()));
         }
+        let made = parsed.validity().not_before.to_datetime() + SKEW;
         let not_after = parsed.validity().not_after.to_datetime();
         if not_after <= OffsetDateTime::now_utc() {
             return Err(AuthorityError::Expired(not_after));
@@ -133,17 +166,19 @@ impl Authority {
         let issuer =
             Issuer::from_ca_cert_der(&signer, key_pair).map_err(|e| unusable(&cert, e.to_string()))?;
         let root = roots.iter().map(pem).collect();
-        Ok(Self { issuer, chain: links.iter().map(pem).collect(), root, not_after, lifetimes })
+        Ok(Self { issuer, chain: links.iter().map(pem).collect(), root, made, not_after })
     }
+}
 
+impl Authority {
     /// The root certificates, PEM.
-    pub fn root_pem(&self) -> &str {
-        &self.root
+    pub fn root_pem(&self) -> String {
+        self.signer().root.clone()
     }
 
     /// When the signing certificate ends.
     pub fn not_after(&self) -> OffsetDateTime {
-        self.not_after
+        self.signer().not_after
     }
 
     /// Certifies a checked request as `identity`: PEM certificates, leaf first, roots last.
@@ -155,29 +190,33 @@ impl Authority {
     ) -> Result<Vec<String>, AuthorityError> {
         let validity = validity.unwrap_or(self.lifetimes.leaf).min(self.lifetimes.leaf_max);
         let san = SanType::URI(identity.to_string().try_into()?);
-        let params = self.params(vec![san], validity)?;
-        let leaf = params.signed_by(&request.public_key, &self.issuer)?;
+        let signer = self.signer();
+        let leaf = signer.params(vec![san], validity)?.signed_by(&request.public_key, &signer.issuer)?;
         let mut answer = vec![leaf.pem()];
-        answer.extend(self.chain.iter().cloned());
-        answer.push(self.root.clone());
+        answer.extend(signer.chain.iter().cloned());
+        answer.push(signer.root.clone());
         Ok(answer)
     }
 
-    /// A certificate for the control plane's own port, and its key.
+    /// A certificate for the control plane's own port, its key, and for how long it is valid.
     pub fn server(
         &self,
         names: Vec<SanType>,
         validity: Duration,
-    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), AuthorityError> {
-        let key = KeyPair::generate()?;
-        let leaf = self.params(names, validity)?.signed_by(&key, &self.issuer)?;
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, Duration), AuthorityError> {
+        let (key, signer) = (KeyPair::generate()?, self.signer());
+        let params = signer.params(names, validity)?;
+        let valid = Duration::try_from(params.not_after - OffsetDateTime::now_utc()).unwrap_or_default();
+        let leaf = params.signed_by(&key, &signer.issuer)?;
         let mut chain = vec![leaf.der().clone()];
-        for link in &self.chain {
+        for link in &signer.chain {
             chain.extend(CertificateDer::from_pem_slice(link.as_bytes()).ok());
         }
-        Ok((chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
+        Ok((chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into(), valid))
     }
+}
 
+impl Signer {
     fn params(&self, names: Vec<SanType>, validity: Duration) -> Result<CertificateParams, AuthorityError> {
         let now = OffsetDateTime::now_utc();
         if now >= self.not_after {
@@ -213,11 +252,11 @@ fn refuse_exposed(key: &Path) -> Result<(), AuthorityError> {
     if mode & 0o007 != 0 { Err(AuthorityError::Exposed { path: key.to_owned(), mode }) } else { Ok(()) }
 }
 
-fn read(path: &Path) -> Result<String, AuthorityError> {
+pub(super) fn read(path: &Path) -> Result<String, AuthorityError> {
     fs::read_to_string(path).map_err(|cause| AuthorityError::Io { path: path.to_owned(), cause })
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
     let unusable = |what: String| AuthorityError::Unusable { path: path.to_owned(), what };
     let text = read(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
@@ -225,7 +264,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, AuthorityEr
     if found.is_empty() { Err(unusable("holds no certificate".to_owned())) } else { Ok(found) }
 }
 
-fn pem(certificate: &CertificateDer<'static>) -> String {
+pub(super) fn pem(certificate: &CertificateDer<'static>) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let body = STANDARD.encode(certificate);
     let mut text = String::from("-----BEGIN CERTIFICATE-----\n");

@@ -1,6 +1,6 @@
 //! The first start: a root, and a signing certificate under it.
 
-use super::authority::{AuthorityError, CA_CERT, CA_KEY, CERT_CHAIN, Lifetimes, ROOT_CERT, serial};
+use super::authority::{AuthorityError, CA_CERT, CA_KEY, CERT_CHAIN, Lifetimes, ROOT_CERT, SKEW, serial};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -15,7 +15,7 @@ use std::{
 use time::OffsetDateTime;
 
 /// The root's key is kept for the day on which a new signing certificate is needed.
-const ROOT_KEY: &str = "root-key.pem";
+pub(super) const ROOT_KEY: &str = "root-key.pem";
 
 pub(super) fn is_empty(dir: &Path) -> Result<bool, AuthorityError> {
     match fs::read_dir(dir) {
@@ -31,7 +31,7 @@ pub(super) fn generate(dir: &Path, lifetimes: Lifetimes, trust_domain: &str) -> 
     let root_params = params("Weft root", trust_domain, lifetimes.root, None)?;
     let root = root_params.self_signed(&root_key)?;
     let key = KeyPair::generate()?;
-    let ca_params = params("Weft intermediate", trust_domain, lifetimes.intermediate, Some(0))?;
+    let ca_params = intermediate(trust_domain, lifetimes)?;
     let root_issuer = Issuer::from_params(&root_params, &root_key);
     let ca: Certificate = ca_params.signed_by(&key, &root_issuer)?;
 
@@ -54,6 +54,14 @@ pub(super) fn generate(dir: &Path, lifetimes: Lifetimes, trust_domain: &str) -> 
     fs::rename(&fresh, dir).map_err(|e| failed(dir, e))
 }
 
+/// The signing certificate, but for its key and its signature.
+pub(super) fn intermediate(
+    trust_domain: &str,
+    lifetimes: Lifetimes,
+) -> Result<CertificateParams, AuthorityError> {
+    params("Weft intermediate", trust_domain, lifetimes.intermediate, Some(0))
+}
+
 fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())?;
@@ -71,7 +79,7 @@ fn params(
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, trust_domain);
     params.distinguished_name.push(DnType::CommonName, name);
-    params.not_before = now - Duration::from_secs(120);
+    params.not_before = now - SKEW;
     params.not_after = now + lifetime;
     params.serial_number = Some(serial()?);
     params.use_authority_key_identifier_extension = below.is_some();

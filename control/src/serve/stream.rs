@@ -62,6 +62,7 @@ impl AggregatedDiscoveryService for Discovery {
             resources: self.resources.clone(),
             metrics: self.metrics.clone(),
             entry: self.agents.enter(caller.node.clone()),
+            node: caller.node.clone(),
             sender,
             subscriptions: [None, None],
             nonces: 0,
@@ -98,6 +99,8 @@ struct Session {
     resources: Arc<Resources>,
     metrics: Arc<Metrics>,
     entry: Entry,
+    /// The node, as it proved to be.
+    node: String,
     sender: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
     /// In the order of `ORDER`.
     subscriptions: [Option<Subscription>; 2],
@@ -175,7 +178,7 @@ impl Session {
             None => self.entry.note(|a| a.acknowledged += 1),
             Some(error) => {
                 let reason: String = error.message.chars().take(1024).collect();
-                tracing::warn!(?kind, %reason, "a node refuses resources");
+                tracing::warn!(node = %self.node, ?kind, %reason, "a node refuses resources; what it held of them stays in force there");
                 self.metrics.refused(kind);
                 self.entry.note(|a| {
                     a.refused += 1;

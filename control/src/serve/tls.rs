@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the port's own certificate lives.
+/// How long the port's own certificate lives, unless the signing certificate ends before.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// Why there is no TLS.
@@ -57,15 +57,16 @@ struct Resolver {
     authority: Arc<Authority>,
     names: Vec<SanType>,
     provider: Arc<CryptoProvider>,
+    /// The certificate, and when it is to be renewed.
     current: Mutex<Option<(Instant, Arc<CertifiedKey>)>>,
 }
 
 impl Resolver {
     fn renew(&self) -> Result<Arc<CertifiedKey>, TlsError> {
-        let (chain, key) = self.authority.server(self.names.clone(), LIFETIME)?;
+        let (chain, key, valid) = self.authority.server(self.names.clone(), LIFETIME)?;
         let certified = Arc::new(CertifiedKey::from_der(chain, key, &self.provider)?);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((Instant::now(), certified.clone()));
+            Some((Instant::now() + valid / 2, certified.clone()));
         Ok(certified)
     }
 }
@@ -80,7 +81,7 @@ impl ResolvesServerCert for Resolver {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match current {
-            Some((made, certified)) if made.elapsed() < LIFETIME / 2 => Some(certified),
+            Some((due, certified)) if Instant::now() < due => Some(certified),
             old => match self.renew() {
                 Ok(certified) => Some(certified),
                 Err(error) => {

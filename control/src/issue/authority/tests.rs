@@ -30,8 +30,8 @@ fn the_first_start_makes_one_and_the_next_finds_it() {
     assert_eq!(mode(&path.join("root-key.pem")), 0o600);
     let second = Authority::open(&path, LIFETIMES, "cluster.local").unwrap();
     assert_eq!(first.root_pem(), second.root_pem());
-    assert_eq!(first.chain, second.chain);
-    assert_eq!(first.chain.len(), 1);
+    assert_eq!(first.signer().chain, second.signer().chain);
+    assert_eq!(first.signer().chain.len(), 1);
 }
 
 #[test]
@@ -89,4 +89,62 @@ fn what_the_user_brings_is_checked() {
     assert!(open().to_string().contains("holds no certificate"));
     fs::remove_file(ours.join(CA_CERT)).unwrap();
     assert!(matches!(open(), AuthorityError::Incomplete { file: CA_CERT, .. }));
+}
+
+/// Whether the first certificate carries the second one's signature.
+fn is_signed_by(leaf: &str, signer: &str) -> bool {
+    let [leaf, signer] =
+        [leaf, signer].map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec());
+    let (_, leaf) = X509Certificate::from_der(&leaf).unwrap();
+    let (_, signer) = X509Certificate::from_der(&signer).unwrap();
+    leaf.issuer() == signer.subject() && leaf.verify_signature(Some(signer.public_key())).is_ok()
+}
+
+#[test]
+fn the_signing_certificate_is_renewed_at_half_its_life_and_what_it_signed_stays_valid() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca");
+    let open = || Authority::open(&path, LIFETIMES, "cluster.local").unwrap();
+    let authority = open();
+    let (first, ends) = (authority.signer().chain[0].clone(), authority.not_after());
+    let identity = Identity::new("cluster.local", "shop", "web");
+    let request = csr::request(&identity).unwrap();
+    let checked = check(&request.csr_pem, &identity).unwrap();
+    let before = authority.sign(&identity, &checked, None).unwrap();
+
+    let made = authority.signer().made;
+    assert_eq!(authority.renew(made + DAY / 2 - Duration::from_secs(60)).unwrap(), None);
+    assert_eq!(authority.signer().chain, std::slice::from_ref(&first));
+    // The root of this test lives no longer, so the certificate does not either.
+    let later = made + DAY / 2 + Duration::from_secs(60);
+    assert!(authority.renew(later).unwrap().unwrap() >= ends);
+    let [second] = &authority.signer().chain[..] else { panic!("a chain of more than one") };
+    assert_ne!(*second, first);
+    assert!(is_signed_by(second, &authority.root_pem()));
+    assert!(is_signed_by(&before[0], &first) && is_signed_by(&before[0], second));
+    let after = authority.sign(&identity, &checked, None).unwrap();
+    assert!(is_signed_by(&after[0], second) && is_signed_by(&after[0], &first));
+    WorkloadCert::new(identity, request.key, &after, &[]).unwrap();
+    // The next start finds what this one left.
+    assert_eq!(open().signer().chain, authority.signer().chain);
+    assert_eq!(mode(&path.join(CA_KEY)), 0o600);
+}
+
+#[test]
+fn a_signing_certificate_that_cannot_be_renewed_goes_on_to_sign() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca");
+    let authority = Authority::open(&path, LIFETIMES, "cluster.local").unwrap();
+    let (later, chain) = (authority.not_after() - Duration::from_secs(60), authority.signer().chain.clone());
+    // There is no room for the new one: its name is taken by a directory.
+    fs::create_dir(path.join("ca-cert.new")).unwrap();
+    let error = authority.renew(later).unwrap_err().to_string();
+    assert!(error.contains("ca-cert.pem"), "{error}");
+    fs::remove_dir(path.join("ca-cert.new")).unwrap();
+    fs::rename(path.join("root-key.pem"), path.join("away")).unwrap();
+    let error = authority.renew(later).unwrap_err().to_string();
+    assert!(error.contains("root-key.pem") && error.contains("start control again"), "{error}");
+    assert_eq!(authority.signer().chain, chain);
+    fs::rename(path.join("away"), path.join("root-key.pem")).unwrap();
+    assert!(authority.renew(later).unwrap().is_some());
 }

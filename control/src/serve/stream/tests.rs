@@ -21,6 +21,7 @@ type Sent = mpsc::Receiver<Result<DeltaDiscoveryResponse, Status>>;
 fn session(resources: &Arc<Resources>) -> (Session, Sent) {
     let (sender, sent) = mpsc::channel(8);
     let session = Session {
+        node: "n1".into(),
         resources: resources.clone(),
         metrics: Arc::default(),
         entry: Arc::new(Agents::default()).enter("n1".into()),

@@ -64,7 +64,11 @@ impl DiscoveryCa {
         request.set_timeout(TIMEOUT);
         self.endpoint.authorize(&mut request).await?;
         let mut client = IstioCertificateServiceClient::new(self.channel().await?);
-        match client.create_certificate(request).await {
+        // Whoever waits for this may give up: the next request must not wait on the same dead connection.
+        let unanswered = Unanswered(Some(self));
+        let answer = client.create_certificate(request).await;
+        unanswered.answered();
+        match answer {
             Ok(answer) => {
                 let chain = answer.into_inner().cert_chain;
                 if chain.len() < 2 { Err(IssueError::Incomplete(chain.len())) } else { Ok(chain) }
@@ -90,6 +94,23 @@ impl DiscoveryCa {
 
     fn keep(&self, channel: Option<Channel>) {
         *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = channel;
+    }
+}
+
+/// A request that has no answer yet. Dropped like that, it takes the connection with it.
+struct Unanswered<'a>(Option<&'a DiscoveryCa>);
+
+impl Unanswered<'_> {
+    fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(ca) = self.0 {
+            ca.keep(None);
+        }
     }
 }
 

@@ -117,7 +117,7 @@ struct Shared {
     issuer: Issuer,
     runtime: Handle,
     entries: Mutex<FxHashMap<Identity, Entry>>,
-    /// Counts the certificates that were issued, adopted or forgotten.
+    /// Counts the certificates that were issued or forgotten, and the first failures to get one.
     changes: Arc<watch::Sender<u64>>,
 }
 
@@ -174,6 +174,7 @@ impl CertManager {
         let aliases = &self.shared.issuer.options.trust_domain_aliases;
         let cert = WorkloadCert::new(identity.clone(), parts.key, &parts.chain, aliases)?;
         let now = SystemTime::now();
+        // When it was issued is not known any more.
         let pause = schedule::renew_in(cert.not_before(), cert.not_after(), now, rand::random());
         if cert.is_valid_at(now) {
             let held = Held { cert: Some(Arc::new(cert)), error: None };
@@ -189,7 +190,15 @@ impl CertManager {
         certs.into_iter().filter(|c| c.is_valid_at(now)).collect()
     }
 
-    /// Announces that [`CertManager::valid`] may answer otherwise than before.
+    /// Whether each certificate that was asked for is at hand, or was refused: whoever asks for one now need not wait.
+    pub fn is_settled(&self) -> bool {
+        self.entries().values().all(|e| {
+            let held = e.held.borrow();
+            held.cert.is_some() || held.error.is_some()
+        })
+    }
+
+    /// Announces that [`CertManager::valid`] or [`CertManager::is_settled`] may answer otherwise than before.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
     }
@@ -256,23 +265,26 @@ impl Issuer {
         let mut failures = 0;
         tokio::time::sleep(pause).await;
         loop {
-            let pause = match self.issue(&identity).await {
+            let patience = schedule::patience(self.options.request_timeout, left(&publish));
+            let pause = match self.issue(&identity, patience).await {
                 Ok(cert) => {
                     failures = 0;
                     let now = SystemTime::now();
-                    let pause = schedule::renew_in(cert.not_before(), cert.not_after(), now, rand::random());
+                    let pause = schedule::renew_in(now, cert.not_after(), now, rand::random());
                     tracing::debug!(%identity, serial = cert.serial(), next_s = pause.as_secs(), "certificate issued");
                     publish.send_modify(|held| *held = Held { cert: Some(Arc::new(cert)), error: None });
                     self.changes.send_modify(|n| *n += 1);
-                    // A certificate that is born old must not make this a busy loop.
-                    pause.max(schedule::retry_in(1, 0.0))
+                    pause
                 }
                 Err(error) => {
                     failures += 1;
-                    let pause = schedule::retry_in(failures, rand::random());
+                    let pause = schedule::retry_in(failures, left(&publish), rand::random());
                     tracing::warn!(%identity, %error, retry_ms = pause.as_millis(), "no certificate");
                     // The certificate that is still valid stays in use.
                     publish.send_modify(|held| held.error = Some(error));
+                    if failures == 1 {
+                        self.changes.send_modify(|n| *n += 1);
+                    }
                     pause
                 }
             };
@@ -280,15 +292,21 @@ impl Issuer {
         }
     }
 
-    async fn issue(&self, identity: &Identity) -> Result<WorkloadCert, CertError> {
+    async fn issue(&self, identity: &Identity, patience: Duration) -> Result<WorkloadCert, CertError> {
         let request = csr::request(identity).map_err(|e| CertError::Key(e.to_string()))?;
         // The semaphore is never closed; without a slot the request would only be made too early.
         let _slot = self.slots.acquire().await;
         let asked = self.ca.issue(identity, &request.csr_pem);
-        let chain = tokio::time::timeout(self.options.request_timeout, asked)
+        let chain = tokio::time::timeout(patience, asked)
             .await
             .map_err(|_| CaError::Unavailable("no answer in time".into()))??;
         let aliases = &self.options.trust_domain_aliases;
         Ok(WorkloadCert::new(identity.clone(), request.key, &chain, aliases)?)
     }
+}
+
+/// How long the certificate at hand is still valid; nothing where there is none.
+fn left(held: &watch::Sender<Held>) -> Duration {
+    let not_after = held.borrow().cert.as_ref().map(|cert| cert.not_after());
+    not_after.and_then(|end| end.duration_since(SystemTime::now()).ok()).unwrap_or_default()
 }

@@ -293,12 +293,14 @@ fn no_key_is_ever_printed() {
     assert!(!printed.to_lowercase().contains("key"), "{printed}");
 }
 
-/// An authority that fails from the `works`-th request on, and whose certificates live for `life`.
+/// An authority that fails from the `works`-th request on, and whose certificates live for `life` and were valid for as long
+/// as `backdated` before.
 struct Moody {
     ca: TestCa,
     asked: AtomicUsize,
     works: usize,
     life: Duration,
+    backdated: Duration,
 }
 
 #[async_trait]
@@ -310,13 +312,49 @@ impl CaClient for Moody {
             return Err(CaError::Unavailable("gone".into()));
         }
         let now = SystemTime::now();
-        Ok(self.ca.sign(csr_pem, now, now + self.life))
+        Ok(self.ca.sign(csr_pem, now - self.backdated, now + self.life))
     }
 }
 
 fn moody(works: usize, life: Duration) -> (Arc<Moody>, CertManager) {
-    let ca = Arc::new(Moody { ca: TestCa::new(), asked: AtomicUsize::new(0), works, life });
+    backdated(works, life, Duration::ZERO)
+}
+
+fn backdated(works: usize, life: Duration, backdated: Duration) -> (Arc<Moody>, CertManager) {
+    let ca = Arc::new(Moody { ca: TestCa::new(), asked: AtomicUsize::new(0), works, life, backdated });
     (ca.clone(), CertManager::new(ca, CertOptions::default()))
+}
+
+#[tokio::test]
+async fn how_long_ago_a_certificate_became_valid_does_not_make_its_renewal_sooner() {
+    let (ca, manager) = backdated(usize::MAX, Duration::from_secs(60), Duration::from_secs(120));
+    manager.certificate(&identity("web")).await.unwrap();
+    assert!(manager.is_settled());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(ca.asked.load(SeqCst), 1);
+}
+
+/// An authority that never answers.
+struct Mute;
+
+#[async_trait]
+impl CaClient for Mute {
+    async fn issue(&self, _identity: &Identity, _csr_pem: &str) -> Result<Vec<String>, CaError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn it_is_settled_who_has_a_certificate_when_all_were_answered() {
+    let options = CertOptions { request_timeout: Duration::from_millis(300), ..CertOptions::default() };
+    let manager = CertManager::new(Arc::new(Mute), options);
+    assert!(manager.is_settled(), "nobody asked");
+    let mut changes = manager.changes();
+    manager.prefetch(&identity("web"));
+    assert!(!manager.is_settled());
+    changes.changed().await.unwrap();
+    assert!(manager.is_settled(), "no answer in time is one");
+    assert_eq!(manager.list()[0].state, CertState::Failed);
 }
 
 #[tokio::test]
