@@ -6,6 +6,7 @@ pub mod catalogue;
 mod cpu;
 mod crowd;
 mod decide;
+mod endurance;
 mod experiments;
 mod lab;
 mod memory;
@@ -23,6 +24,9 @@ use session::Session;
 const QUIET: f64 = 0.05;
 
 /// Measures what the session asks for, telling progress and rows as it goes.
+///
+/// # Errors
+/// When figures could not be measured, after all others were; when somebody has told us to stop, at once.
 pub fn run(session: &mut Session) -> Result<()> {
     let busy = quiet::busy_share()?;
     if busy > QUIET {
@@ -31,5 +35,6 @@ pub fn run(session: &mut Session) -> Result<()> {
     traffic::run(session)?;
     memory::run(session)?;
     decide::run(session)?;
-    propagation::run(session)
+    propagation::run(session)?;
+    session.conclude()
 }

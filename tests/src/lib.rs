@@ -15,6 +15,7 @@ pub mod cluster;
 mod congestion;
 pub mod control;
 pub mod http;
+pub mod interrupt;
 mod ip;
 pub mod kernel;
 pub mod link;

@@ -44,6 +44,12 @@ impl Run {
         Self::named(&format!("{purpose}{}-{number}", std::process::id()))
     }
 
+    /// The names of the runs that this process made by [`Run::unique`] and that are still there.
+    pub fn of_this_process() -> Result<Vec<String>> {
+        let ours = |name: &String| is_unique_of(name, std::process::id());
+        Ok(sweep::names()?.into_iter().filter(ours).collect())
+    }
+
     /// The run `weft-<name>`; what an earlier one of that name left behind is removed first.
     ///
     /// # Errors
@@ -104,6 +110,13 @@ impl Drop for Run {
     }
 }
 
+/// Whether `name` was given by [`Run::unique`] in the process `id`.
+fn is_unique_of(name: &str, id: u32) -> bool {
+    let Some((front, number)) = name.rsplit_once('-') else { return false };
+    let purpose = front.trim_end_matches(|c: char| c.is_ascii_digit());
+    number.parse::<u32>().is_ok() && front[purpose.len()..] == id.to_string()
+}
+
 /// Copies every log.
 fn save_logs(logs: &Path, to: &Path) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
@@ -141,6 +154,19 @@ fn print_logs(logs: &Path) {
         eprintln!("---- the last lines of {}", path.display());
         for line in &lines[lines.len().saturating_sub(LINES)..] {
             eprintln!("{line}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_unique_of;
+
+    #[test]
+    fn a_unique_name_tells_whose_it_is() {
+        assert!(is_unique_of("weft-bench-mesh412-0", 412));
+        for other in ["weft-bench-mesh1412-0", "weft-bench-mesh412-x", "weft-demo", "weft-412"] {
+            assert!(!is_unique_of(other, 412), "{other}");
         }
     }
 }

@@ -68,7 +68,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Setup => setup::run()?,
         Task::Build(options) => build::run(&options)?,
         Task::Test(options) => return test::run(&options),
-        Task::Bench(options) => bench::run(&options)?,
+        Task::Bench(options) => return bench::run(&options),
         Task::Fuzz(options) => fuzz::run(&options)?,
         Task::Licences => licences::run()?,
         Task::CleanHost(options) => clean_host::run(&options)?,

@@ -13,8 +13,6 @@ use weft_model::{
     workload::{Health, PortMapping, Tunnel},
 };
 
-/// The figures made here.
-pub const NAMES: &[&str] = &[ENDPOINT, POLICIES];
 const ENDPOINT: &str = "decide.endpoint_of_10k";
 const POLICIES: &str = "decide.policies_10k";
 
@@ -28,19 +26,13 @@ const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)),
 
 /// Runs what was asked for.
 pub fn run(session: &mut Session) -> Result<()> {
-    if session.wants(ENDPOINT) {
-        session.progress("picking one endpoint of 10,000");
-        endpoints(session)?;
-    }
-    if session.wants(POLICIES) {
-        session.progress("evaluating 10,000 policies");
-        policies(session)?;
-    }
-    session.finish(NAMES);
+    session.attempt(&[ENDPOINT], endpoints)?;
+    session.attempt(&[POLICIES], policies)?;
     Ok(())
 }
 
 fn endpoints(session: &mut Session) -> Result<()> {
+    session.progress("picking one endpoint of 10,000")?;
     let store = SnapshotStore::default();
     let mut deltas = vec![Delta::Service(service())];
     deltas.extend((0..MANY).map(|n| Delta::Workload(Box::new(workload(n)))));
@@ -74,6 +66,7 @@ fn scan_endpoints(snapshot: &Snapshot, rand: u64) -> Option<Arc<Workload>> {
 }
 
 fn policies(session: &mut Session) -> Result<()> {
+    session.progress("evaluating 10,000 policies")?;
     let store = SnapshotStore::default();
     let mut deltas: Vec<_> = (0..MANY).map(|n| Delta::Policy(policy(n))).collect();
     deltas.push(Delta::Workload(Box::new(workload(0))));

@@ -127,6 +127,11 @@ impl Reading {
 }
 
 impl Experiment {
+    /// Whether it is also looked at for a minute. Only across nodes is there anything that could run out of ports.
+    pub fn is_of_endurance(&self) -> bool {
+        matches!((self.load, self.server), (Load::Connections, Server::Far))
+    }
+
     /// What is measured, in words.
     pub fn describe(&self) -> String {
         let load = match self.load {

@@ -2,11 +2,14 @@
 //! them.
 
 use super::{cpu, relay};
-use crate::{Agent, Cluster, Manifests, Mesh, Place, Process, Run, app, binaries, eventually, netns::sysctl};
-use anyhow::{Context, Result, bail, ensure};
+use crate::{
+    Agent, Cluster, Manifests, Mesh, Place, Process, Run, app, binaries, eventually, interrupt, netns::sysctl,
+};
+use anyhow::{Context, Result, bail};
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
+    thread,
     time::Duration,
 };
 
@@ -83,6 +86,11 @@ impl Labs {
             }
         };
         Ok(&self.0[at])
+    }
+
+    /// Takes all of them down.
+    pub fn clear(&mut self) {
+        self.0.clear();
     }
 
     /// A lab with this path whose namespaces have seen no connection yet.
@@ -165,11 +173,18 @@ impl Lab {
 
     /// Waits until every agent knows at least so many workloads.
     pub fn wait_for_workloads(&self, count: usize) -> Result<()> {
-        const LIMIT: Duration = Duration::from_secs(120);
+        const LIMIT: Duration = Duration::from_secs(150);
+        const PAUSE: Duration = Duration::from_millis(200);
         for agent in self.mesh()?.agents.values() {
             eventually(LIMIT, || {
-                let known = agent.list(&["workloads"])?.len();
-                ensure!(known >= count, "an agent knows {known} workloads of {count}");
+                interrupt::check()?;
+                // Their number alone: an agent that lists them all would be measured with what that takes.
+                let status = agent.ask(&["status"])?;
+                let known = status["totals"]["workloads"].as_u64().context("no number of workloads")?;
+                if known < count as u64 {
+                    thread::sleep(PAUSE);
+                    bail!("an agent knows {known} workloads of {count}");
+                }
                 Ok(())
             })?;
         }

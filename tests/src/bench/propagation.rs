@@ -28,10 +28,11 @@ struct Turn {
 
 /// Denies a connection on a node and allows it again, and looks at when the kernel does so.
 pub fn run(session: &mut Session) -> Result<()> {
-    if !session.wants(NAME) {
-        return Ok(());
-    }
-    session.progress(&format!("laying out {CROWD} workloads"));
+    session.attempt(&[NAME], measure).map(drop)
+}
+
+fn measure(session: &mut Session) -> Result<()> {
+    session.progress(&format!("laying out {CROWD} workloads"))?;
     let lab = Lab::build(Path::Mesh)?;
     lab.apply("crowd.yaml", &crowd::manifests(CROWD))?;
     lab.wait_for_workloads(CROWD)?;
@@ -40,7 +41,7 @@ pub fn run(session: &mut Session) -> Result<()> {
     let mut turns = 0;
     turn(&mut probe, &mut turns, true)?;
     for run in 1..=session.extent.runs {
-        session.progress(&format!("manifest to kernel, run {run} of {}", session.extent.runs));
+        session.progress(&format!("manifest to kernel, run {run} of {}", session.extent.runs))?;
         let written = microseconds()?;
         lab.apply(FILE, DENY)?;
         let denied = turn(&mut probe, &mut turns, false)?;
@@ -51,7 +52,6 @@ pub fn run(session: &mut Session) -> Result<()> {
         session.record_beside(NAME, "the way back", allowed.saturating_sub(deleted) as f64 / 1e3);
     }
     session.note(NAME, format!("a DENY policy for one workload, with {CROWD} more in the mesh"));
-    session.finish(&[NAME]);
     Ok(())
 }
 

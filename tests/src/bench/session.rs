@@ -1,12 +1,14 @@
 //! One run of the benchmarks: what was asked for, the samples so far, and what is told of them.
 
 use super::catalogue::{FIGURES, Figure, Spread};
+use crate::interrupt;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use std::{collections::BTreeMap, time::Duration};
 
 /// Which of the two things that a figure compares a sample belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Side {
     /// What the mesh is compared with.
     Bare,
@@ -21,17 +23,27 @@ pub struct Extent {
     pub runs: usize,
     /// How long one run of throughput, requests or latency lasts.
     pub run: Duration,
-    /// How long one run of new connections lasts: long enough to use up a pod's ephemeral ports twice over.
+    /// How long one run of new connections lasts.
     pub connections: Duration,
+    /// How long the run lasts that looks for a cliff: long enough to use up a pod's ephemeral ports twice over.
+    pub endurance: Duration,
 }
 
 impl Extent {
     /// What a figure that counts is measured with.
-    pub const FULL: Self =
-        Self { runs: 5, run: Duration::from_secs(5), connections: Duration::from_secs(60) };
+    pub const FULL: Self = Self {
+        runs: 5,
+        run: Duration::from_secs(4),
+        connections: Duration::from_secs(8),
+        endurance: Duration::from_secs(60),
+    };
     /// Enough to see whether everything works.
-    pub const QUICK: Self =
-        Self { runs: 2, run: Duration::from_secs(1), connections: Duration::from_secs(5) };
+    pub const QUICK: Self = Self {
+        runs: 2,
+        run: Duration::from_secs(1),
+        connections: Duration::from_secs(3),
+        endurance: Duration::from_secs(20),
+    };
 }
 
 /// Samples of figures, collected until all their runs are done.
@@ -44,6 +56,8 @@ pub struct Session {
     beside: BTreeMap<(&'static str, &'static str), Vec<f64>>,
     notes: BTreeMap<&'static str, Vec<String>>,
     broken: BTreeMap<&'static str, String>,
+    series: BTreeMap<&'static str, BTreeMap<Side, Vec<f64>>>,
+    failed: BTreeMap<&'static str, String>,
     warning: Option<String>,
 }
 
@@ -54,7 +68,7 @@ pub enum Told<'a> {
     /// What is being done now.
     Progress(&'a str),
     /// A finished figure.
-    Row(Row),
+    Row(Box<Row>),
 }
 
 /// A finished figure.
@@ -78,6 +92,12 @@ pub struct Row {
     pub met: Option<bool>,
     /// What else a reader should know.
     pub notes: Vec<String>,
+    /// Why it could not be measured to the end, if so; its values are then of the runs before that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// The values of each second of a long run.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub each_second: BTreeMap<Side, Vec<f64>>,
 }
 
 impl Session {
@@ -102,6 +122,8 @@ impl Session {
             beside: BTreeMap::new(),
             notes: BTreeMap::new(),
             broken: BTreeMap::new(),
+            series: BTreeMap::new(),
+            failed: BTreeMap::new(),
             warning: None,
         })
     }
@@ -144,15 +166,55 @@ impl Session {
         self.broken.entry(name).or_insert(why);
     }
 
+    /// Keeps what a long run came to, second by second.
+    pub fn record_each_second(&mut self, name: &'static str, side: Side, seconds: Vec<f64>) {
+        self.series.entry(name).or_default().insert(side, seconds);
+    }
+
     /// Tells what is being done.
-    pub fn progress(&self, text: &str) {
+    ///
+    /// # Errors
+    /// When somebody has told us to stop: then it is not begun.
+    pub fn progress(&self, text: &str) -> Result<()> {
+        interrupt::check()?;
         tell(&Told::Progress(text));
+        Ok(())
+    }
+
+    /// Makes the figures of `names`, where one of them was asked for, and tells their rows. A failure is told with them,
+    /// and stops nothing else; whether it was one, comes back.
+    ///
+    /// # Errors
+    /// When somebody has told us to stop.
+    pub fn attempt(
+        &mut self,
+        names: &[&'static str],
+        make: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<bool> {
+        if !self.wants_any(names) {
+            return Ok(true);
+        }
+        let made = make(self);
+        interrupt::check()?;
+        if let Err(error) = &made {
+            self.failed.extend(names.iter().map(|name| (*name, format!("{error:#}"))));
+        }
+        self.finish(names);
+        Ok(made.is_ok())
+    }
+
+    /// Fails when a figure could not be measured.
+    pub fn conclude(&self) -> Result<()> {
+        let failed: Vec<_> =
+            self.wanted.iter().map(|f| f.name).filter(|name| self.failed.contains_key(name)).collect();
+        ensure!(failed.is_empty(), "could not be measured: {}", failed.join(", "));
+        Ok(())
     }
 
     /// Tells the rows of those of `names` that were asked for. Their samples are complete.
-    pub fn finish(&self, names: &[&'static str]) {
+    fn finish(&self, names: &[&'static str]) {
         for figure in self.wanted.iter().filter(|figure| names.contains(&figure.name)) {
-            tell(&Told::Row(self.row(figure)));
+            tell(&Told::Row(Box::new(self.row(figure))));
         }
     }
 
@@ -168,6 +230,7 @@ impl Session {
         let broken = self.broken.get(figure.name);
         notes.extend(broken.cloned());
         notes.extend(self.warning.clone());
+        let failed = self.failed.get(figure.name).cloned();
         let judged = mesh.and_then(|mesh| figure.aim.is_met(mesh.median, ratio));
         Row {
             name: figure.name,
@@ -177,8 +240,10 @@ impl Session {
             ratio,
             runs: values(Side::Mesh).len().max(values(Side::Bare).len()),
             aim: figure.aim.describe(figure.unit),
-            met: if broken.is_some() { Some(false) } else { judged },
+            met: if broken.is_some() || failed.is_some() { Some(false) } else { judged },
             notes,
+            failed,
+            each_second: self.series.get(figure.name).cloned().unwrap_or_default(),
         }
     }
 }
@@ -215,5 +280,22 @@ mod tests {
         session.spoil("cross_node.connections", "3 failed".into());
         let row = session.row(figure);
         assert_eq!((row.met, row.notes), (Some(false), vec!["3 failed".to_owned()]));
+    }
+
+    #[test]
+    fn a_failure_is_told_and_stops_nothing_else() {
+        let mut session = Session::new(&["memory".into()], Extent::QUICK).unwrap();
+        let broken = session.attempt(&["memory.idle"], |session| {
+            session.record("memory.idle", Side::Mesh, 20.0);
+            anyhow::bail!("the agent is gone")
+        });
+        assert!(!broken.unwrap(), "those who share something with it should know");
+        assert!(session.attempt(&["memory.workloads_10k"], |_| Ok(())).unwrap());
+        let unasked = session.attempt(&["same_node.rps_64"], |_| anyhow::bail!("nobody asked for it"));
+        assert!(unasked.unwrap());
+        let row = session.row(super::super::catalogue::find("memory.idle").unwrap());
+        assert_eq!((row.failed.as_deref(), row.met, row.runs), (Some("the agent is gone"), Some(false), 1));
+        let error = session.conclude().unwrap_err().to_string();
+        assert_eq!(error, "could not be measured: memory.idle");
     }
 }

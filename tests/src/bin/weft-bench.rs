@@ -2,9 +2,13 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use weft_tests::bench::{
-    self, probe, relay,
-    session::{Extent, Session},
+use std::process::ExitCode;
+use weft_tests::{
+    bench::{
+        self, probe, relay,
+        session::{Extent, Session},
+    },
+    interrupt,
 };
 
 #[derive(Parser)]
@@ -30,16 +34,23 @@ struct Options {
     quick: bool,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Command::parse() {
-        Command::Measure(options) => measure(&options),
-        Command::Relay(options) => relay::run(&options),
-        Command::Probe(options) => probe::run(options),
+        Command::Measure(options) => return measure(&options),
+        Command::Relay(options) => relay::run(&options)?,
+        Command::Probe(options) => probe::run(options)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
-fn measure(options: &Options) -> anyhow::Result<()> {
+fn measure(options: &Options) -> anyhow::Result<ExitCode> {
+    interrupt::watch_own_runs()?;
     let mut extent = if options.quick { Extent::QUICK } else { Extent::FULL };
     extent.runs = options.runs.unwrap_or(extent.runs);
-    bench::run(&mut Session::new(&options.names, extent)?)
+    let measured = bench::run(&mut Session::new(&options.names, extent)?);
+    // All that we made is gone by now, so there is nothing to wait for.
+    if interrupt::happened() {
+        return Ok(ExitCode::from(interrupt::CODE));
+    }
+    measured.map(|()| ExitCode::SUCCESS)
 }

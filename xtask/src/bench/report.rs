@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -14,7 +15,7 @@ pub enum Said {
     /// What is being done now.
     Progress(String),
     /// A finished figure.
-    Row(Row),
+    Row(Box<Row>),
 }
 
 /// A finished figure; the report is a list of these.
@@ -38,6 +39,12 @@ pub struct Row {
     pub met: Option<bool>,
     /// What else a reader should know.
     pub notes: Vec<String>,
+    /// Why it could not be measured to the end, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// The values of each second of a long run, by side.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub each_second: BTreeMap<String, Vec<f64>>,
 }
 
 /// Median and range of the runs of one side.

@@ -26,10 +26,12 @@ pub fn render(rows: &[Row]) -> String {
             met(row).into(),
         ]);
     }
-    let notes = rows.iter().flat_map(|row| row.notes.iter().map(move |note| (note, &row.name)));
-    let mut told: Vec<(&str, Vec<&str>)> = Vec::new();
-    for (note, name) in notes {
-        match told.iter_mut().find(|(known, _)| *known == note.as_str()) {
+    let failures =
+        rows.iter().filter_map(|row| Some((format!("FAILED: {}", row.failed.as_ref()?), &row.name)));
+    let notes = rows.iter().flat_map(|row| row.notes.iter().map(move |note| (note.clone(), &row.name)));
+    let mut told: Vec<(String, Vec<&str>)> = Vec::new();
+    for (note, name) in failures.chain(notes) {
+        match told.iter_mut().find(|(known, _)| *known == note) {
             Some((_, names)) => names.push(name),
             None => told.push((note, vec![name])),
         }
@@ -57,6 +59,7 @@ pub fn brief(row: &Row) -> String {
 
 fn met(row: &Row) -> &'static str {
     match row.met {
+        _ if row.failed.is_some() => "FAILED",
         Some(true) => "yes",
         Some(false) => "NO",
         None => "",
@@ -126,6 +129,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn values_keep_three_digits() {
@@ -134,9 +138,8 @@ mod tests {
         assert_eq!([0.456, 0.00137].map(ratio), ["0.46", "1.4e-3"]);
     }
 
-    #[test]
-    fn a_note_shared_by_all_is_told_once() {
-        let row = |name: &str| Row {
+    fn row(name: &str) -> Row {
+        Row {
             name: name.into(),
             unit: "s".into(),
             bare: None,
@@ -146,7 +149,21 @@ mod tests {
             aim: String::new(),
             met: None,
             notes: vec!["busy".into()],
-        };
+            failed: None,
+            each_second: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_failed_figure_says_why() {
+        let failed = Row { failed: Some("the agent is gone".into()), mesh: None, ..row("a") };
+        let text = render(&[failed, row("b")]);
+        assert!(text.contains("a: FAILED: the agent is gone"), "{text}");
+        assert!(text.lines().any(|line| line.contains("FAILED") && line.contains('│')), "{text}");
+    }
+
+    #[test]
+    fn a_note_shared_by_all_is_told_once() {
         let text = render(&[row("a"), row("b")]);
         assert_eq!(text.matches("all: busy").count(), 1, "{text}");
         assert!(text.contains("1.00 (0.500 … 2.00)"), "{text}");

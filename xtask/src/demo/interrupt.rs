@@ -7,28 +7,18 @@ use std::{
     path::Path,
     process,
     sync::{Arc, Mutex, PoisonError},
-    thread,
-    time::Duration,
 };
-use tokio::signal::unix::{SignalKind, signal};
-use weft_tests::{Run, cgroup, process::kill_group, sweep};
-
-/// How long the demo has to notice that its processes are gone and to clean up by itself.
-const GRACE: Duration = Duration::from_secs(10);
-
-/// The exit code of a program that was interrupted, as shells have it.
-const INTERRUPTED: i32 = 130;
+use weft_tests::{
+    Run,
+    interrupt::{self, on_signal},
+    process::kill_group,
+};
 
 /// From now on SIGINT, SIGTERM and SIGHUP end the demo with its traces removed.
 pub fn watch(run: &Run) -> Result<()> {
-    let (name, cgroup) = (run.name().to_owned(), run.cgroup()?);
+    let name = run.name().to_owned();
     on_signal(move || {
-        // With its processes killed, whatever the demo was waiting for fails, and it removes the rest on its way out.
-        if let Err(error) = cgroup::kill(&cgroup) {
-            eprintln!("{error:#}");
-        }
-        thread::sleep(GRACE);
-        if let Err(error) = sweep::remove(&name) {
+        if let Err(error) = interrupt::end(&[name]) {
             eprintln!("{error:#}");
         }
     })
@@ -58,29 +48,7 @@ pub fn watch_groups(directory: &Path) -> Result<Groups> {
         {
             eprintln!("cannot remove {}: {error}", directory.display());
         }
-        process::exit(INTERRUPTED);
+        process::exit(interrupt::CODE.into());
     })?;
     Ok(groups)
-}
-
-/// Does this when a signal tells the demo to end, and then ends the process.
-fn on_signal(clean_up: impl FnOnce() + Send + 'static) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut interrupt, mut terminate, mut hang_up) = {
-        let _inside = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
-    };
-    thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hang_up.recv() => {}
-            }
-        });
-        eprintln!("\ninterrupted: cleaning up");
-        clean_up();
-        process::exit(INTERRUPTED);
-    });
-    Ok(())
 }

@@ -67,10 +67,11 @@ async fn connections(options: &Options) -> Result<Value> {
     while let Some(task) = tasks.join_next().await {
         task?;
     }
-    let counts = counts.borrow();
+    let mut counts = counts.borrow_mut();
     let made = counts.latencies.count();
-    // The last second is a partial one.
-    let whole = &counts.each_second[..counts.each_second.len().saturating_sub(1)];
+    // What ended after the last whole second belongs to none; a second in which nothing ended counts as well.
+    counts.each_second.resize(options.seconds as usize, 0);
+    let whole = &counts.each_second;
     Ok(json!({
         "ok": counts.failures.is_empty(),
         "connections": made,
