@@ -37,26 +37,21 @@ impl IndexConfig {
         let canonical = label(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
         let revision =
             label(&["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]);
-        Workload {
-            trust_domain: self.trust_domain.as_str().into(),
-            network: self.network_of(&pod.labels),
-            addresses: pod.ips.clone(),
-            node: pod.node.as_str().into(),
-            tunnel: if meshed { Tunnel::Hbone } else { Tunnel::None },
-            host_network: pod.host_network,
-            workload_name: pod.owner.0.as_str().into(),
-            workload_type: pod.owner.1,
-            canonical_name: canonical.unwrap_or(&pod.owner.0).as_str().into(),
-            canonical_revision: revision.map_or("latest", String::as_str).into(),
-            cluster: self.cluster.as_str().into(),
-            health: if pod.ready { Health::Healthy } else { Health::Unhealthy },
-            ..Workload::new(
-                self.pod_uid(&pod.key),
-                namespace.as_str(),
-                name.as_str(),
-                pod.service_account.as_str(),
-            )
-        }
+        let uid = self.pod_uid(&pod.key);
+        let mut w = Workload::new(uid, namespace.as_str(), name.as_str(), pod.service_account.as_str());
+        w.addresses.clone_from(&pod.ips);
+        w.node = pod.node.as_str().into();
+        w.workload_name = pod.owner.0.as_str().into();
+        w.canonical_name = canonical.unwrap_or(&pod.owner.0).as_str().into();
+        w.trust_domain = self.trust_domain.as_str().into();
+        w.network = self.network_of(&pod.labels);
+        w.tunnel = if meshed { Tunnel::Hbone } else { Tunnel::None };
+        w.host_network = pod.host_network;
+        w.workload_type = pod.owner.1;
+        w.canonical_revision = revision.map_or("latest", String::as_str).into();
+        w.cluster = self.cluster.as_str().into();
+        w.health = if pod.ready { Health::Healthy } else { Health::Unhealthy };
+        w
     }
 
     /// The uid of a pod's workload.
@@ -71,14 +66,13 @@ impl IndexConfig {
 
     /// An endpoint that is no pod, still without services.
     pub(crate) fn bare(&self, namespace: &str, ip: &IpAddr, endpoint: &EndpointFacts) -> Workload {
-        Workload {
-            trust_domain: self.trust_domain.as_str().into(),
-            network: self.network.as_str().into(),
-            addresses: vec![*ip],
-            node: endpoint.node.as_str().into(),
-            cluster: self.cluster.as_str().into(),
-            ..Workload::new(self.bare_uid(namespace, ip), namespace, ip.to_string(), "default")
-        }
+        let mut w = Workload::new(self.bare_uid(namespace, ip), namespace, ip.to_string(), "default");
+        w.addresses = vec![*ip];
+        w.node = endpoint.node.as_str().into();
+        w.trust_domain = self.trust_domain.as_str().into();
+        w.network = self.network.as_str().into();
+        w.cluster = self.cluster.as_str().into();
+        w
     }
 
     /// A service of the model, with the addresses that are its own.

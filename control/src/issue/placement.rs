@@ -66,7 +66,9 @@ mod tests {
 
     fn pod(name: &str, node: &str, tunnel: Tunnel) -> Delta {
         let uid = format!("c//Pod/shop/{name}");
-        let workload = Workload { node: node.into(), tunnel, ..Workload::new(uid, "shop", name, "web") };
+        let mut workload = Workload::new(uid, "shop", name, "web");
+        workload.node = node.into();
+        workload.tunnel = tunnel;
         Delta::Workload(Box::new(workload))
     }
 

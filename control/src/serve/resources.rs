@@ -82,7 +82,7 @@ impl Resources {
             let kind = state.of_mut(convert::kind_of(delta));
             match convert::encode(delta) {
                 Some((_, resource)) => kind.put(versioned(resource), now),
-                None => kind.remove(convert::name_of(delta).1, now),
+                None => kind.remove(convert::name_of(delta).1.to_string(), now),
             }
         }
         let now = state.now;

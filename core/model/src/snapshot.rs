@@ -1,6 +1,7 @@
 //! Snapshots: the mesh's state at one instant, immutable and cheap to hold.
 
 mod endpoints;
+mod keys;
 mod sharded;
 mod shared;
 mod store;
@@ -10,9 +11,8 @@ pub use sharded::Sharded;
 pub use shared::Shared;
 pub use store::{Changed, SnapshotStore, Viewpoint};
 
-use crate::{
-    Name, NetworkAddress, Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid, policy::PolicyIndex,
-};
+use crate::{Name, NetworkAddress, Policy, PolicyKey, Service, ServiceKey, Workload, policy::PolicyIndex};
+use keys::{ByAddress, ByPod, ByUid, Pod, Uid};
 use std::sync::Arc;
 
 /// What an address stands for.
@@ -49,9 +49,9 @@ pub struct PolicySet {
 pub struct Snapshot {
     /// Counts changes; a reader that kept the number knows whether anything is new.
     pub version: u64,
-    workloads: Sharded<WorkloadUid, Arc<Workload>>,
-    by_pod: Sharded<(Name, Name), WorkloadUid>,
-    by_address: Sharded<NetworkAddress, WorkloadUid>,
+    workloads: Sharded<ByUid, ()>,
+    by_pod: Sharded<ByPod, ()>,
+    by_address: Sharded<ByAddress, ()>,
     services: Sharded<ServiceKey, Arc<ServiceEntry>>,
     by_vip: Sharded<NetworkAddress, ServiceKey>,
     policies: Sharded<PolicyKey, Arc<Policy>>,
@@ -63,17 +63,17 @@ pub struct Snapshot {
 impl Snapshot {
     /// The workload with this uid.
     pub fn workload(&self, uid: &str) -> Option<&Arc<Workload>> {
-        self.workloads.get(uid)
+        Some(&self.workloads.get_key(&Uid(uid))?.0)
     }
 
     /// The workload of a pod.
     pub fn workload_of_pod(&self, namespace: &Name, name: &Name) -> Option<&Arc<Workload>> {
-        self.workloads.get(&**self.by_pod.get(&(namespace.clone(), name.clone()))?)
+        Some(&self.by_pod.get_key(&Pod(namespace, name))?.0)
     }
 
     /// The workload that owns `address`.
     pub fn workload_at(&self, address: &NetworkAddress) -> Option<&Arc<Workload>> {
-        self.workloads.get(&**self.by_address.get(address)?)
+        Some(self.by_address.get_key(address)?.workload())
     }
 
     /// The service whose virtual address `address` is.
@@ -101,7 +101,7 @@ impl Snapshot {
 
     /// Every workload, in no particular order.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
-        self.workloads.values()
+        self.workloads.keys().map(|key| &key.0)
     }
 
     /// Every service, in no particular order.

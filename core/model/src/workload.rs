@@ -2,7 +2,12 @@
 
 use crate::{Identity, Name, NetworkAddress, PolicyKey, ServiceKey};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 /// A workload's unique name across clusters, `<cluster>/<group>/<kind>/<namespace>/<name>` as Istio forms it
 /// (`Kubernetes//Pod/shop/web-0`).
@@ -97,12 +102,31 @@ pub struct Locality {
 }
 
 /// A workload: the fields of Istio's `workload.proto` that an L4 mesh needs.
+///
+/// What replicas have in common is one [`Profile`] that they share, and is read as if it were the workload's own:
+/// a node knows every workload of the mesh, and most differ in little but name and address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
     /// Unique across clusters.
     pub uid: WorkloadUid,
     /// The pod's name.
     pub name: Name,
+    /// Its addresses, IPv4 and IPv6; empty where only `hostname` is known.
+    pub addresses: Vec<IpAddr>,
+    /// The node it runs on.
+    pub node: Name,
+    /// The owner's name (`web` of `web-6d4cf56db6-x`).
+    pub workload_name: Name,
+    /// `service.istio.io/canonical-name`, or its fallbacks.
+    pub canonical_name: Name,
+    /// The rest.
+    #[serde(flatten)]
+    pub profile: Arc<Profile>,
+}
+
+/// What the replicas of a workload have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Profile {
     /// The pod's namespace.
     pub namespace: Name,
     /// The trust domain of its identity.
@@ -111,10 +135,6 @@ pub struct Workload {
     pub service_account: Name,
     /// The network its addresses belong to.
     pub network: Name,
-    /// Its addresses, IPv4 and IPv6; empty where only `hostname` is known.
-    pub addresses: Vec<IpAddr>,
-    /// The node it runs on.
-    pub node: Name,
     /// How it accepts traffic.
     pub tunnel: Tunnel,
     /// Shares its node's network namespace: never captured.
@@ -123,12 +143,8 @@ pub struct Workload {
     pub waypoint: Option<Gateway>,
     /// Where it is reached from other networks.
     pub network_gateway: Option<Gateway>,
-    /// The owner's name (`web` of `web-6d4cf56db6-x`).
-    pub workload_name: Name,
     /// The owner's kind.
     pub workload_type: Kind,
-    /// `service.istio.io/canonical-name`, or its fallbacks.
-    pub canonical_name: Name,
     /// `service.istio.io/canonical-revision`, or its fallbacks.
     pub canonical_revision: Name,
     /// The cluster it runs in.
@@ -141,6 +157,21 @@ pub struct Workload {
     pub services: Arc<ServicePorts>,
     /// Where it runs.
     pub locality: Locality,
+}
+
+impl Deref for Workload {
+    type Target = Profile;
+
+    fn deref(&self) -> &Profile {
+        &self.profile
+    }
+}
+
+/// A change of one workload leaves those alone that shared its profile.
+impl DerefMut for Workload {
+    fn deref_mut(&mut self) -> &mut Profile {
+        Arc::make_mut(&mut self.profile)
+    }
 }
 
 impl Workload {
@@ -158,23 +189,25 @@ impl Workload {
             workload_name: name.clone(),
             canonical_name: name.clone(),
             name,
-            namespace: namespace.into(),
-            trust_domain: "cluster.local".into(),
-            service_account: service_account.into(),
-            network: empty.clone(),
             addresses: Vec::new(),
             node: empty.clone(),
-            tunnel: Tunnel::None,
-            host_network: false,
-            waypoint: None,
-            network_gateway: None,
-            workload_type: Kind::Pod,
-            canonical_revision: "latest".into(),
-            cluster: "Kubernetes".into(),
-            policies: Vec::new(),
-            health: Health::Healthy,
-            services: Arc::default(),
-            locality: Locality { region: empty.clone(), zone: empty.clone(), subzone: empty },
+            profile: Arc::new(Profile {
+                namespace: namespace.into(),
+                trust_domain: "cluster.local".into(),
+                service_account: service_account.into(),
+                network: empty.clone(),
+                tunnel: Tunnel::None,
+                host_network: false,
+                waypoint: None,
+                network_gateway: None,
+                workload_type: Kind::Pod,
+                canonical_revision: "latest".into(),
+                cluster: "Kubernetes".into(),
+                policies: Vec::new(),
+                health: Health::Healthy,
+                services: Arc::default(),
+                locality: Locality { region: empty.clone(), zone: empty.clone(), subzone: empty },
+            }),
         }
     }
 

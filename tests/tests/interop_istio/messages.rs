@@ -47,37 +47,35 @@ fn key(text: &str) -> ServiceKey {
 fn workload() -> Workload {
     let waypoint = GatewayDestination::Service(key("shop/waypoint.shop.svc.cluster.local"));
     let port = |service_port, target_port| PortMapping { service_port, target_port };
-    Workload {
-        trust_domain: "mesh.example".into(),
-        network: "east".into(),
-        addresses: vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
-        node: "node-1".into(),
-        tunnel: Tunnel::Hbone,
-        host_network: true,
-        waypoint: Some(Gateway { destination: waypoint, hbone_port: 15008 }),
-        network_gateway: Some(Gateway {
-            destination: GatewayDestination::Address(at("west", "192.0.2.1")),
-            hbone_port: 15443,
-        }),
-        workload_name: "web-job".into(),
-        workload_type: OwnerKind::CronJob,
-        canonical_name: "web".into(),
-        canonical_revision: "v2".into(),
-        cluster: "Kubernetes".into(),
-        policies: ["shop/only-front", "istio-system/istio_converted_static_strict"]
-            .map(|p| p.parse().unwrap())
-            .into(),
-        health: Health::Unhealthy,
-        services: Arc::new(
-            [
-                (key("shop/web.shop.svc.cluster.local"), vec![port(80, 8080), port(443, 8443)]),
-                (key("shop/admin.shop.svc.cluster.local"), vec![port(1, 65535)]),
-            ]
-            .into(),
-        ),
-        locality: Locality { region: "r1".into(), zone: "z1".into(), subzone: "s1".into() },
-        ..Workload::new("Kubernetes//Pod/shop/web-0", "shop", "web-0", "web")
-    }
+    let mut w = Workload::new("Kubernetes//Pod/shop/web-0", "shop", "web-0", "web");
+    w.addresses = vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
+    w.node = "node-1".into();
+    w.workload_name = "web-job".into();
+    w.canonical_name = "web".into();
+    w.trust_domain = "mesh.example".into();
+    w.network = "east".into();
+    w.tunnel = Tunnel::Hbone;
+    w.host_network = true;
+    w.waypoint = Some(Gateway { destination: waypoint, hbone_port: 15008 });
+    w.network_gateway = Some(Gateway {
+        destination: GatewayDestination::Address(at("west", "192.0.2.1")),
+        hbone_port: 15443,
+    });
+    w.workload_type = OwnerKind::CronJob;
+    w.canonical_revision = "v2".into();
+    w.cluster = "Kubernetes".into();
+    w.policies =
+        ["shop/only-front", "istio-system/istio_converted_static_strict"].map(|p| p.parse().unwrap()).into();
+    w.health = Health::Unhealthy;
+    w.services = Arc::new(
+        [
+            (key("shop/web.shop.svc.cluster.local"), vec![port(80, 8080), port(443, 8443)]),
+            (key("shop/admin.shop.svc.cluster.local"), vec![port(1, 65535)]),
+        ]
+        .into(),
+    );
+    w.locality = Locality { region: "r1".into(), zone: "z1".into(), subzone: "s1".into() };
+    w
 }
 
 fn service() -> Service {

@@ -11,7 +11,7 @@ mod workload;
 use super::proto::{discovery::Resource, security, workload as wds};
 use prost::Message;
 use prost_types::Any;
-use weft_model::{Delta, Policy, PolicyKey, Service, ServiceKey, Workload, clip};
+use weft_model::{Delta, Name, Policy, PolicyKey, Service, ServiceKey, Workload, clip};
 
 pub use field::FieldError;
 
@@ -79,7 +79,7 @@ pub fn decode(kind: Kind, resource: &Resource) -> Result<Delta, Refused> {
     }
     .map_err(refused)?;
     let (_, name) = name_of(&delta);
-    if !resource.name.is_empty() && resource.name != name {
+    if !resource.name.is_empty() && *resource.name != *name {
         return Err(refused(FieldError::invalid("name", &name)));
     }
     Ok(delta)
@@ -144,14 +144,14 @@ pub fn kind_of(delta: &Delta) -> Kind {
 }
 
 /// What `delta` is about, and the name of its resource.
-pub fn name_of(delta: &Delta) -> (Entity, String) {
+pub fn name_of(delta: &Delta) -> (Entity, Name) {
     match delta {
-        Delta::Workload(w) => (Entity::Workload, w.uid.to_string()),
-        Delta::WorkloadGone(uid) => (Entity::Workload, uid.to_string()),
-        Delta::Service(s) => (Entity::Service, s.key.to_string()),
-        Delta::ServiceGone(key) => (Entity::Service, key.to_string()),
-        Delta::Policy(p) => (Entity::Policy, p.key.to_string()),
-        Delta::PolicyGone(key) => (Entity::Policy, key.to_string()),
+        Delta::Workload(w) => (Entity::Workload, w.uid.clone()),
+        Delta::WorkloadGone(uid) => (Entity::Workload, uid.clone()),
+        Delta::Service(s) => (Entity::Service, s.key.to_string().into()),
+        Delta::ServiceGone(key) => (Entity::Service, key.to_string().into()),
+        Delta::Policy(p) => (Entity::Policy, p.key.to_string().into()),
+        Delta::PolicyGone(key) => (Entity::Policy, key.to_string().into()),
     }
 }
 

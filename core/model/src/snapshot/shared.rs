@@ -1,8 +1,11 @@
 //! What repeats across workloads, kept once.
 
-use crate::{Name, Workload, workload::ServicePorts};
+use crate::{
+    Name, Workload,
+    workload::{Profile, ServicePorts},
+};
 use rustc_hash::FxHashSet;
-use std::sync::Arc;
+use std::{hash::Hash, sync::Arc};
 
 /// Values beyond this many of a kind are no longer shared: an upper bound on what a stream of odd ones can hold in memory.
 const MAX: usize = 65_536;
@@ -12,52 +15,75 @@ const MAX: usize = 65_536;
 pub struct Shared {
     names: FxHashSet<Name>,
     services: FxHashSet<Arc<ServicePorts>>,
+    profiles: FxHashSet<Arc<Profile>>,
 }
 
 impl Shared {
     /// Replaces the parts of `w` that were seen before by those.
     pub fn share(&mut self, w: &mut Workload) {
-        let locality = &mut w.locality;
+        // A pod that nobody owns is called like itself throughout, and like nobody else.
+        let own = w.name.clone();
+        for name in [&mut w.node, &mut w.workload_name, &mut w.canonical_name] {
+            if *name == own {
+                *name = own.clone();
+            } else {
+                self.share_name(name);
+            }
+        }
+        if let Some(known) = self.profiles.get(&w.profile) {
+            w.profile = known.clone();
+            return;
+        }
+        let profile = Arc::make_mut(&mut w.profile);
         for name in [
-            &mut w.namespace,
-            &mut w.trust_domain,
-            &mut w.service_account,
-            &mut w.network,
-            &mut w.node,
-            &mut w.workload_name,
-            &mut w.canonical_name,
-            &mut w.canonical_revision,
-            &mut w.cluster,
-            &mut locality.region,
-            &mut locality.zone,
-            &mut locality.subzone,
+            &mut profile.namespace,
+            &mut profile.trust_domain,
+            &mut profile.service_account,
+            &mut profile.network,
+            &mut profile.canonical_revision,
+            &mut profile.cluster,
+            &mut profile.locality.region,
+            &mut profile.locality.zone,
+            &mut profile.locality.subzone,
         ] {
-            match self.names.get(&**name) {
-                Some(known) => *name = known.clone(),
-                None if self.names.len() < MAX => {
-                    self.names.insert(name.clone());
-                }
-                None => {}
-            }
+            self.share_name(name);
         }
-        match self.services.get(&w.services) {
-            Some(known) => w.services = known.clone(),
-            None => {
-                if self.services.len() >= MAX {
-                    self.services.retain(|s| Arc::strong_count(s) > 1);
-                }
-                if self.services.len() < MAX {
-                    self.services.insert(w.services.clone());
-                }
+        share(&mut self.services, &mut profile.services);
+        share(&mut self.profiles, &mut w.profile);
+    }
+
+    fn share_name(&mut self, name: &mut Name) {
+        match self.names.get(&**name) {
+            Some(known) => *name = known.clone(),
+            None if self.names.len() < MAX => {
+                self.names.insert(name.clone());
             }
+            None => {}
         }
+    }
+}
+
+/// Replaces `value` by its equal in `known`, or makes it known; where there is no room, what nobody uses goes first.
+fn share<T: Eq + Hash>(known: &mut FxHashSet<Arc<T>>, value: &mut Arc<T>) {
+    if let Some(equal) = known.get(value) {
+        *value = equal.clone();
+        return;
+    }
+    if known.len() >= MAX {
+        known.retain(|other| Arc::strong_count(other) > 1);
+    }
+    if known.len() < MAX {
+        known.insert(value.clone());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ServiceKey, workload::PortMapping};
+    use crate::{
+        ServiceKey,
+        workload::{Health, PortMapping},
+    };
 
     fn replica(number: usize) -> Workload {
         let mut w =
@@ -76,6 +102,18 @@ mod tests {
         shared.share(&mut first);
         shared.share(&mut second);
         assert_eq!(second, whole, "nothing is different to a reader");
+        assert!(Arc::ptr_eq(&first.profile, &second.profile));
+        assert!(Arc::ptr_eq(&second.name, &second.workload_name), "a pod that nobody owns");
+    }
+
+    #[test]
+    fn different_profiles_share_what_they_can() {
+        let (mut first, mut second) = (replica(0), replica(1));
+        second.health = Health::Unhealthy;
+        let mut shared = Shared::default();
+        shared.share(&mut first);
+        shared.share(&mut second);
+        assert!(!Arc::ptr_eq(&first.profile, &second.profile));
         assert!(Arc::ptr_eq(&first.services, &second.services));
         assert!(Arc::ptr_eq(&first.service_account, &second.service_account));
     }

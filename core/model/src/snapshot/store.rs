@@ -1,6 +1,9 @@
 //! The one place where snapshots are made: a single writer applies deltas, readers load the newest snapshot.
 
-use super::{Endpoint, Endpoints, PolicySet, ServiceEntry, Shared, Snapshot};
+use super::{
+    Endpoint, Endpoints, PolicySet, ServiceEntry, Shared, Snapshot,
+    keys::{ByAddress, ByPod, ByUid, Pod, Uid},
+};
 use crate::{
     Delta, Name, Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid,
     policy::{Action, PolicyIndex, PolicyScope, Rule},
@@ -127,13 +130,12 @@ impl Step<'_> {
         self.drop_workload(&workload.uid.clone());
         self.writer.shared.share(&mut workload);
         let uid = workload.uid.clone();
+        let workload = Arc::new(workload);
         // Pods on the host's network share the node's address: it stands for none of them.
         if !workload.host_network {
-            for address in workload.network_addresses() {
-                self.next.by_address.insert(address, uid.clone());
-            }
+            ByAddress::all(&workload).for_each(|key| self.next.by_address.put(key));
         }
-        self.next.by_pod.insert((workload.namespace.clone(), workload.name.clone()), uid.clone());
+        self.next.by_pod.put(ByPod(workload.clone()));
         for service in workload.services.keys() {
             self.writer.behind.entry(service.clone()).or_default().insert(uid.clone());
             self.changed.services.insert(service.clone());
@@ -147,21 +149,21 @@ impl Step<'_> {
                 self.next.selected.insert(selection, Arc::new(set));
             }
         }
-        self.changed.workloads.insert(uid.clone());
-        self.next.workloads.insert(uid, Arc::new(workload));
+        self.changed.workloads.insert(uid);
+        self.next.workloads.put(ByUid(workload));
     }
 
     fn drop_workload(&mut self, uid: &WorkloadUid) {
-        let Some(old) = self.next.workloads.remove(&**uid) else { return };
-        for address in old.network_addresses() {
+        let Some(old) = self.next.workload(uid).cloned() else { return };
+        self.next.workloads.remove(&Uid(uid));
+        for key in ByAddress::all(&old) {
             // Another workload may have taken the address over in the meantime.
-            if self.next.by_address.get(&address) == Some(uid) {
-                self.next.by_address.remove(&address);
+            if self.next.by_address.get_key(&key).is_some_and(|now| now.is_of(uid)) {
+                self.next.by_address.remove(&key);
             }
         }
-        let pod = (old.namespace.clone(), old.name.clone());
-        if self.next.by_pod.get(&pod) == Some(uid) {
-            self.next.by_pod.remove(&pod);
+        if self.next.by_pod.get_key(&Pod(&old.namespace, &old.name)).is_some_and(|now| now.0.uid == *uid) {
+            self.next.by_pod.remove(&Pod(&old.namespace, &old.name));
         }
         for service in old.services.keys() {
             if let Some(behind) = self.writer.behind.get_mut(service) {
@@ -303,7 +305,7 @@ impl Step<'_> {
     /// the ALLOW that closes the workload to the rest. One that was taken away is no more.
     fn set_of_selection(&self, selection: &[PolicyKey]) -> PolicySet {
         let known =
-            |key: &&PolicyKey| self.next.policies.get(key).is_some() || self.writer.retired.contains(key);
+            |key: &&PolicyKey| self.next.policies.get(*key).is_some() || self.writer.retired.contains(key);
         let mut set = set_of(self.next, selection.iter());
         if let Some(key) = selection.iter().find(|key| !known(key)) {
             let everything = Policy {

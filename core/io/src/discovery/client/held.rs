@@ -8,22 +8,49 @@ use crate::discovery::{
 use rustc_hash::FxHashMap;
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Mutex, MutexGuard, PoisonError},
 };
-use weft_model::{Delta, snapshot::Shared};
+use weft_model::{Delta, Name, snapshot::Shared};
 
 /// One resource that is held.
 #[derive(Debug)]
 struct Entry {
     entity: Entity,
-    version: Box<str>,
+    version: Version,
+}
+
+/// The version of a resource, as the server gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Version {
+    /// Sixteen hexadecimal digits, as Weft's own server gives them: there is one for every workload of the mesh.
+    Hash(u64),
+    /// Anything else.
+    Text(Box<str>),
+}
+
+impl From<&str> for Version {
+    fn from(text: &str) -> Self {
+        let hash = u64::from_str_radix(text, 16).ok().map(Self::Hash);
+        // Only what is told again as it was.
+        hash.filter(|hash| hash.to_string() == text).unwrap_or_else(|| Self::Text(text.into()))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hash(hash) => write!(f, "{hash:016x}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
 }
 
 /// Every resource that is held.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    addresses: FxHashMap<String, Entry>,
-    policies: FxHashMap<String, Entry>,
+    addresses: FxHashMap<Name, Entry>,
+    policies: FxHashMap<Name, Entry>,
 }
 
 /// Locks `held`; nothing in here can leave it half-changed.
@@ -32,7 +59,7 @@ pub(super) fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
 }
 
 impl Held {
-    fn of(&mut self, kind: Kind) -> &mut FxHashMap<String, Entry> {
+    fn of(&mut self, kind: Kind) -> &mut FxHashMap<Name, Entry> {
         match kind {
             Kind::Address => &mut self.addresses,
             Kind::Authorization => &mut self.policies,
@@ -43,10 +70,10 @@ impl Held {
     pub(super) fn restore(&mut self, cached: &Cached) {
         for delta in &cached.deltas {
             let (entity, name) = convert::name_of(delta);
-            self.of(convert::kind_of(delta)).insert(name, Entry { entity, version: "".into() });
+            self.of(convert::kind_of(delta)).insert(name, Entry { entity, version: Version::from("") });
         }
         for (kind, name, version) in &cached.versions {
-            if let Some(entry) = self.of(*kind).get_mut(name) {
+            if let Some(entry) = self.of(*kind).get_mut(name.as_str()) {
                 entry.version = version.as_str().into();
             }
         }
@@ -59,7 +86,7 @@ impl Held {
             Kind::Address => &self.addresses,
             Kind::Authorization => &self.policies,
         };
-        held.iter().map(|(name, e)| (name.clone(), e.version.to_string())).collect()
+        held.iter().map(|(name, e)| (name.to_string(), e.version.to_string())).collect()
     }
 
     /// What `response` changes. A refused resource leaves the one that is held as it is.
@@ -74,7 +101,7 @@ impl Held {
         // Before the next one is decoded, so that its short-lived parts take the place of this one's.
         let mut shared = Shared::default();
         for name in response.removed_resources {
-            deltas.extend(held.remove(&name).and_then(|old| convert::gone(old.entity, &name)));
+            deltas.extend(held.remove(name.as_str()).and_then(|old| convert::gone(old.entity, &name)));
         }
         for resource in response.resources {
             let mut delta = match convert::decode(kind, &resource) {
@@ -88,7 +115,7 @@ impl Held {
                 shared.share(workload);
             }
             let (entity, name) = convert::name_of(&delta);
-            let old = held.insert(name.clone(), Entry { entity, version: resource.version.into() });
+            let old = held.insert(name.clone(), Entry { entity, version: resource.version.as_str().into() });
             if let Some(old) = old.filter(|old| old.entity != entity) {
                 deltas.extend(convert::gone(old.entity, &name));
             }
@@ -101,8 +128,8 @@ impl Held {
 /// The versions of everything at one instant.
 #[derive(Debug)]
 pub(super) struct Versions {
-    addresses: FxHashMap<String, Box<str>>,
-    policies: FxHashMap<String, Box<str>>,
+    addresses: FxHashMap<Name, Version>,
+    policies: FxHashMap<Name, Version>,
 }
 
 impl Versions {
@@ -117,9 +144,30 @@ impl Versions {
 
 impl Held {
     pub(super) fn all_versions(&self) -> Versions {
-        let versions = |held: &FxHashMap<String, Entry>| {
+        let versions = |held: &FxHashMap<Name, Entry>| {
             held.iter().map(|(name, e)| (name.clone(), e.version.clone())).collect()
         };
         Versions { addresses: versions(&self.addresses), policies: versions(&self.policies) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Version;
+
+    #[test]
+    fn a_version_is_told_again_as_it_was() {
+        for (text, is_hash) in [
+            ("00f3a5c27d91be04", true),
+            ("", false),
+            ("F3", false),
+            ("+0f3a5c27d91be04", false),
+            ("v1", false),
+        ] {
+            let version = Version::from(text);
+            assert_eq!(version.to_string(), text);
+            assert_eq!(matches!(version, Version::Hash(_)), is_hash, "{text}");
+        }
+        assert_eq!(size_of::<Version>(), 16);
     }
 }

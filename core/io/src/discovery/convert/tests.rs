@@ -14,36 +14,30 @@ fn key(s: &str) -> ServiceKey {
 }
 
 fn workload() -> Workload {
-    Workload {
-        addresses: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
-        network: "net1".into(),
-        node: "n1".into(),
-        tunnel: Tunnel::Hbone,
-        host_network: true,
-        waypoint: Some(Gateway {
-            destination: GatewayDestination::Service(key("shop/wp.shop.svc.cluster.local")),
-            hbone_port: 15008,
-        }),
-        network_gateway: Some(Gateway {
-            destination: GatewayDestination::Address(NetworkAddress::new(
-                "net2".into(),
-                "192.0.2.1".parse().unwrap(),
-            )),
-            hbone_port: 15443,
-        }),
-        workload_type: OwnerKind::CronJob,
-        policies: vec!["shop/p".parse().unwrap()],
-        health: Health::Unhealthy,
-        services: Arc::new(
-            [(
-                key("shop/web.shop.svc.cluster.local"),
-                vec![PortMapping { service_port: 80, target_port: 8080 }],
-            )]
-            .into(),
-        ),
-        locality: Locality { region: "r".into(), zone: "z".into(), subzone: "s".into() },
-        ..Workload::new("c//Pod/shop/web-0", "shop", "web-0", "web")
-    }
+    let mut w = Workload::new("c//Pod/shop/web-0", "shop", "web-0", "web");
+    w.addresses = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+    w.node = "n1".into();
+    w.network = "net1".into();
+    w.tunnel = Tunnel::Hbone;
+    w.host_network = true;
+    w.waypoint = Some(Gateway {
+        destination: GatewayDestination::Service(key("shop/wp.shop.svc.cluster.local")),
+        hbone_port: 15008,
+    });
+    w.network_gateway = Some(Gateway {
+        destination: GatewayDestination::Address(NetworkAddress::new(
+            "net2".into(),
+            "192.0.2.1".parse().unwrap(),
+        )),
+        hbone_port: 15443,
+    });
+    w.workload_type = OwnerKind::CronJob;
+    w.policies = vec!["shop/p".parse().unwrap()];
+    w.health = Health::Unhealthy;
+    let ports = vec![PortMapping { service_port: 80, target_port: 8080 }];
+    w.services = Arc::new([(key("shop/web.shop.svc.cluster.local"), ports)].into());
+    w.locality = Locality { region: "r".into(), zone: "z".into(), subzone: "s".into() };
+    w
 }
 
 fn service() -> Service {
@@ -115,7 +109,7 @@ fn everything_round_trips() {
     ];
     for delta in deltas {
         let (kind, resource) = encode(&delta).unwrap();
-        assert_eq!(resource.name, name_of(&delta).1);
+        assert_eq!(*resource.name, *name_of(&delta).1);
         assert_eq!(decode(kind, &resource).unwrap(), delta);
         assert_eq!(kind_of(&delta), kind);
     }

@@ -5,7 +5,7 @@ use crate::discovery::proto::workload as wds;
 use std::{collections::BTreeMap, sync::Arc};
 use weft_model::{
     Name, Workload,
-    workload::{Health, Kind, Locality, PortMapping, ServicePorts, Tunnel},
+    workload::{Health, Kind, Locality, PortMapping, Profile, ServicePorts, Tunnel},
 };
 
 /// Istio elides the trust domain where it is the mesh's default.
@@ -31,22 +31,16 @@ pub(super) fn from_wire(w: wds::Workload) -> Result<Workload, FieldError> {
     };
     let mode: wds::NetworkMode = field::enumeration("network_mode", w.network_mode)?;
     let locality = w.locality.unwrap_or_default();
-    Ok(Workload {
-        uid: field::required("uid", w.uid)?,
-        name: w.name.into(),
+    let profile = Profile {
         namespace: w.namespace.into(),
         trust_domain: or(w.trust_domain, DEFAULT_TRUST_DOMAIN),
         service_account: or(w.service_account, DEFAULT_SERVICE_ACCOUNT),
         network: w.network.into(),
-        addresses: w.addresses.iter().map(|a| field::ip("addresses", a)).collect::<Result<_, _>>()?,
-        node: w.node.into(),
         tunnel,
         host_network: mode == wds::NetworkMode::HostNetwork,
         waypoint: w.waypoint.map(|g| field::gateway("waypoint", g)).transpose()?,
         network_gateway: w.network_gateway.map(|g| field::gateway("network_gateway", g)).transpose()?,
-        workload_name: w.workload_name.into(),
         workload_type,
-        canonical_name: w.canonical_name.into(),
         canonical_revision: w.canonical_revision.into(),
         cluster: w.cluster_id.into(),
         policies: w
@@ -61,6 +55,15 @@ pub(super) fn from_wire(w: wds::Workload) -> Result<Workload, FieldError> {
             zone: locality.zone.into(),
             subzone: locality.subzone.into(),
         },
+    };
+    Ok(Workload {
+        uid: field::required("uid", w.uid)?,
+        name: w.name.into(),
+        addresses: w.addresses.iter().map(|a| field::ip("addresses", a)).collect::<Result<_, _>>()?,
+        node: w.node.into(),
+        workload_name: w.workload_name.into(),
+        canonical_name: w.canonical_name.into(),
+        profile: Arc::new(profile),
     })
 }
 
