@@ -6,17 +6,18 @@ use super::{
     revoke::overtaken,
 };
 use crate::{
-    lanes::{Accepted, Closing, Lane, reset},
+    lanes::{Accepted, Closing, Lane, Permit, reset},
     outbound::connect_reason,
     pods::{Application, Pod},
 };
 use http::StatusCode;
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{future::Future, net::SocketAddr, rc::Rc, sync::Arc};
+use tokio::net::TcpStream;
 use weft_io::{
-    hbone::{HeldTunnel, Incoming, ServeError, serve},
+    hbone::{HeldTunnel, Incoming, ServeError, Stream, serve},
     lifecycle::drain::Watcher,
     relay::{self, Side},
-    telemetry::{Direction, Facts, Path},
+    telemetry::{Direction, Facts, Path, Record},
 };
 use weft_model::{Identity, NetworkAddress, Reason, Snapshot, Workload};
 
@@ -120,11 +121,23 @@ struct Tunnel {
 
 impl Tunnel {
     /// Carries one stream.
-    async fn carry(self, incoming: Incoming) {
+    fn carry(self, incoming: Incoming) -> impl Future<Output = ()> {
+        // On the heap while it lasts: a connection that is held for hours should not keep room for how it began.
+        let admission = Box::pin(self.admit(incoming));
+        async move {
+            if let Some(admitted) = admission.await {
+                admitted.relay().await;
+            }
+        }
+    }
+
+    /// Decides on one stream and connects it to the application. Where it comes to nothing, all has been said.
+    async fn admit(self, incoming: Incoming) -> Option<Admitted> {
         let Self { lane, pod, hop, local, drain } = self;
         let snapshot = lane.shared.store.load();
         let Some(workload) = pod.workload(&snapshot).cloned() else {
-            return incoming.refuse(StatusCode::SERVICE_UNAVAILABLE);
+            incoming.refuse(StatusCode::SERVICE_UNAVAILABLE);
+            return None;
         };
         let (from, mut facts) = originator(&snapshot, &workload, &incoming, hop, local);
         let own = match pod.application {
@@ -139,12 +152,14 @@ impl Tunnel {
                         "a tunnel to where none may lead was refused");
                 }
                 lane.records.record(facts).finish(Reason::BadRequest);
-                return incoming.refuse(status);
+                incoming.refuse(status);
+                return None;
             }
         };
-        let Some(_permit) = lane.shared.admission.enter() else {
+        let Some(permit) = lane.shared.admission.enter() else {
             lane.records.record(facts).finish(Reason::LimitReached);
-            return incoming.refuse(StatusCode::SERVICE_UNAVAILABLE);
+            incoming.refuse(StatusCode::SERVICE_UNAVAILABLE);
+            return None;
         };
         facts.destination_addr = to;
         let verdict = authorize(&snapshot, &workload, Some(&incoming.peer), from.ip, to);
@@ -153,30 +168,52 @@ impl Tunnel {
         let overtaken = || overtaken(&lane.shared.store, snapshot.version, record.live());
         if let Some(reason) = verdict.refused.or_else(overtaken) {
             incoming.refuse(StatusCode::UNAUTHORIZED);
-            return record.finish(reason);
+            record.finish(reason);
+            return None;
         }
         drop(snapshot);
         let closing = Closing::new(pod.clone(), drain);
         let delivered = tokio::select! {
             delivered = deliver(&pod, from, to) => delivered,
             // Dropping the request resets the stream.
-            () = closing.wait(&record) => return record.finish(closing.cause()),
+            () = closing.wait(&record) => {
+                record.finish(closing.cause());
+                return None;
+            }
         };
         let app = match delivered {
             Ok(app) => app,
             Err(error) => {
                 tracing::debug!(pod = %pod.spec, client = %from.ip, %to, %error, "cannot deliver");
                 incoming.refuse(StatusCode::SERVICE_UNAVAILABLE);
-                return record.finish(connect_reason(&error));
+                record.finish(connect_reason(&error));
+                return None;
             }
         };
         let Ok(stream) = incoming.accept() else {
             reset(app);
-            return record.finish(Reason::ClientReset);
+            record.finish(Reason::ClientReset);
+            return None;
         };
         record.open();
-        let end =
-            relay::tunnel(app, stream, &record.counters().meter(Side::Right), closing.wait(&record)).await;
+        Some(Admitted { app, stream, record, closing, _permit: permit })
+    }
+}
+
+/// A stream that leads to the application.
+struct Admitted {
+    app: TcpStream,
+    stream: Stream,
+    record: Record,
+    closing: Closing,
+    _permit: Permit,
+}
+
+impl Admitted {
+    async fn relay(self) {
+        let Self { app, stream, record, closing, _permit } = self;
+        let meter = record.counters().meter(Side::Right);
+        let end = relay::tunnel(app, stream, &meter, closing.wait(&record)).await;
         record.finish(closing.reason(end, Side::Right));
     }
 }

@@ -19,23 +19,23 @@ use tokio::net::TcpStream;
 ///
 /// However it ends, each side learns it in its own words: a TCP reset becomes RST_STREAM, and a reset or lost stream
 /// becomes a TCP reset.
-pub async fn tunnel(
+pub fn tunnel(
     tcp: TcpStream,
     stream: Stream,
     meter: &impl Meter,
     close: impl Future<Output = ()>,
-) -> RelayEnd {
-    pump::relay(tcp::Tcp::new(tcp), stream, meter, close).await
+) -> impl Future<Output = RelayEnd> {
+    pump::Relay::new(tcp::Tcp::new(tcp), stream, meter, close)
 }
 
 /// Relays between two TCP connections, for traffic that needs no tunnel; ends as [`tunnel`] does.
-pub async fn plain(
+pub fn plain(
     left: TcpStream,
     right: TcpStream,
     meter: &impl Meter,
     close: impl Future<Output = ()>,
-) -> RelayEnd {
-    pump::relay(tcp::Tcp::new(left), tcp::Tcp::new(right), meter, close).await
+) -> impl Future<Output = RelayEnd> {
+    pump::Relay::new(tcp::Tcp::new(left), tcp::Tcp::new(right), meter, close)
 }
 
 #[cfg(test)]

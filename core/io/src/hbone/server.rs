@@ -17,13 +17,15 @@ use h2::{
     server::{Builder, Connection, SendResponse},
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode, header::FORWARDED};
+use pin_project_lite::pin_project;
 use rustls::ServerConfig;
 use std::{
     future::{Future, poll_fn},
+    pin::Pin,
     rc::Rc,
     str::FromStr,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
 };
 use tokio::{net::TcpStream, time::timeout};
 use weft_model::Identity;
@@ -132,17 +134,30 @@ where
         match target(&request) {
             Ok(authority) => {
                 let incoming = incoming(peer.clone(), authority, request, respond);
-                let (carried, stream) = (handler(incoming), streams.clone());
-                tokio::task::spawn_local(async move {
-                    carried.await;
-                    drop(stream);
-                });
+                tokio::task::spawn_local(Carried { stream: handler(incoming), _count: streams.clone() });
                 if window.grow(Rc::strong_count(&streams) - 1) {
                     connection.set_target_window_size(window.size());
                 }
             }
             Err(status) => refuse(&mut respond, status),
         }
+    }
+}
+
+pin_project! {
+    /// A stream that is carried, and counted for as long. (An async block around it would hold it twice.)
+    struct Carried<F> {
+        #[pin]
+        stream: F,
+        _count: Rc<()>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Carried<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().stream.poll(cx)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::endpoint::{Broken, Cut, Endpoint};
 use bytes::Bytes;
+use pin_project_lite::pin_project;
 use std::{
-    future::{Future, poll_fn},
-    pin::pin,
+    future::Future,
+    pin::Pin,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 /// How many chunks one direction moves before others on the thread get their turn.
@@ -75,24 +76,40 @@ pub enum RelayEnd {
     Closed,
 }
 
-pub(super) async fn relay<L: Endpoint, R: Endpoint>(
-    mut left: L,
-    mut right: R,
-    meter: &impl Meter,
-    close: impl Future<Output = ()>,
-) -> RelayEnd {
-    let mut rightward = Pump::new(meter, Direction::Rightward);
-    let mut leftward = Pump::new(meter, Direction::Leftward);
-    let mut close = pin!(close);
-    let end = poll_fn(|cx| {
-        if close.as_mut().poll(cx).is_ready() {
+pin_project! {
+    /// A relay under way. There are as many of these as connections, for as long as those live: each part is in it once,
+    /// where an async function would keep its arguments beside what it makes of them.
+    pub(super) struct Relay<'a, L, R, M, C> {
+        left: L,
+        right: R,
+        rightward: Pump<'a, M>,
+        leftward: Pump<'a, M>,
+        #[pin]
+        close: C,
+    }
+}
+
+impl<'a, L, R, M: Meter, C> Relay<'a, L, R, M, C> {
+    /// Between `left` and `right`, until `close` resolves or one of them has enough.
+    pub(super) fn new(left: L, right: R, meter: &'a M, close: C) -> Self {
+        let rightward = Pump::new(meter, Direction::Rightward);
+        let leftward = Pump::new(meter, Direction::Leftward);
+        Self { left, right, rightward, leftward, close }
+    }
+}
+
+impl<L: Endpoint, R: Endpoint, M: Meter, C: Future<Output = ()>> Relay<'_, L, R, M, C> {
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RelayEnd> {
+        let this = self.project();
+        let (left, right) = (this.left, this.right);
+        if this.close.poll(cx).is_ready() {
             return Poll::Ready(RelayEnd::Closed);
         }
-        let right_step = rightward.poll(cx, &mut left, &mut right);
+        let right_step = this.rightward.poll(cx, left, right);
         if let Poll::Ready(Err((end, how))) = right_step {
             return Poll::Ready(RelayEnd::Broken(end.side(Side::Left, Side::Right), how));
         }
-        let left_step = leftward.poll(cx, &mut right, &mut left);
+        let left_step = this.leftward.poll(cx, right, left);
         if let Poll::Ready(Err((end, how))) = left_step {
             return Poll::Ready(RelayEnd::Broken(end.side(Side::Right, Side::Left), how));
         }
@@ -103,20 +120,28 @@ pub(super) async fn relay<L: Endpoint, R: Endpoint>(
             (false, true) => right.poll_broken(cx).map(|how| RelayEnd::Broken(Side::Right, how)),
             (false, false) => Poll::Pending,
         }
-    })
-    .await;
-    let why = match end {
-        RelayEnd::Finished => {
-            left.settle();
-            right.settle();
-            return end;
-        }
-        RelayEnd::Broken(..) => Cut::OtherSideBroke,
-        RelayEnd::Closed => Cut::Closed,
-    };
-    left.cut(why);
-    right.cut(why);
-    end
+    }
+}
+
+impl<L: Endpoint, R: Endpoint, M: Meter, C: Future<Output = ()>> Future for Relay<'_, L, R, M, C> {
+    type Output = RelayEnd;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RelayEnd> {
+        let end = ready!(self.as_mut().poll_end(cx));
+        let this = self.project();
+        let why = match end {
+            RelayEnd::Finished => {
+                this.left.settle();
+                this.right.settle();
+                return Poll::Ready(end);
+            }
+            RelayEnd::Broken(..) => Cut::OtherSideBroke,
+            RelayEnd::Closed => Cut::Closed,
+        };
+        this.left.cut(why);
+        this.right.cut(why);
+        Poll::Ready(end)
+    }
 }
 
 /// Which end of a pump failed.
