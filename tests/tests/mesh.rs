@@ -14,12 +14,16 @@ mod capture;
 mod certificates;
 #[path = "mesh/closed.rs"]
 mod closed;
+#[path = "mesh/encrypt.rs"]
+mod encrypt;
 #[path = "mesh/intruder.rs"]
 mod intruder;
 #[path = "mesh/manners.rs"]
 mod manners;
 #[path = "mesh/membership.rs"]
 mod membership;
+#[path = "mesh/near.rs"]
+mod near;
 #[path = "mesh/policy.rs"]
 mod policy;
 #[path = "mesh/refused.rs"]

@@ -1,5 +1,5 @@
 //! Connections that the kernel joined, between two pods of this node or from outside to one, and that the policies no longer
-//! allow.
+//! allow, or that are to be encrypted by now.
 
 use super::authorize::authorize;
 use crate::{
@@ -43,8 +43,12 @@ fn refused<'a>(snapshot: &Snapshot, flow: &Flow, pods: &'a FxHashMap<u64, Arc<Po
         Some(pod) => Some(pod.workload(snapshot)?.identity()),
         None => None,
     };
-    let verdict = authorize(snapshot, to.workload(snapshot)?, identity.as_ref(), client.ip(), server);
-    (!verdict.is_allowed()).then_some(Refused { from, to, socket: flow.socket, client, server })
+    let destination = to.workload(snapshot)?;
+    let verdict = authorize(snapshot, destination, identity.as_ref(), client.ip(), server);
+    let bare = from.is_some_and(|from| {
+        destination.always_encrypt || from.workload(snapshot).is_some_and(|w| w.always_encrypt)
+    });
+    (bare || !verdict.is_allowed()).then_some(Refused { from, to, socket: flow.socket, client, server })
 }
 
 /// Destroys the server's socket, so that the client sees the same reset as it would of a connection through the agent; or

@@ -126,7 +126,8 @@ impl Enroller {
     pub async fn sync(&mut self, listed: &[PodSpec], snapshot: &Snapshot) {
         let present = self.enrolled.iter().map(|(name, e)| {
             let (spec, addresses) = (e.pod.spec.clone(), e.workload.addresses.clone());
-            (name.clone(), Present { spec, addresses, is_there: e.pod.is_there() })
+            let always_encrypt = e.workload.always_encrypt;
+            (name.clone(), Present { spec, addresses, always_encrypt, is_there: e.pod.is_there() })
         });
         let plan = plan(listed, &present.collect(), snapshot, &self.node);
         for (name, cause) in plan.leave {
@@ -155,11 +156,8 @@ impl Enroller {
     /// Brings the kernel's maps to what `snapshot` says, unless they are there already: with many workloads that is the work
     /// of milliseconds, and this is called each second.
     fn tell_kernel(&mut self, snapshot: &Snapshot) {
-        let local = self.enrolled.values().map(|e| LocalPod {
-            cookie: e.pod.cookie(),
-            uid: e.pod.workload.clone(),
-            always_encrypt: false,
-        });
+        let local =
+            self.enrolled.values().map(|e| LocalPod { cookie: e.pod.cookie(), uid: e.pod.workload.clone() });
         let now = (snapshot.version, local.collect::<Vec<_>>());
         let mut kernel = lock(&self.kernel);
         // While another agent writes to the maps, what this one told them need not stand.
@@ -384,6 +382,6 @@ fn enrol(kernel: &mut Kernel, entry: &Enrolled) -> Result<(), EnrolError> {
         outbound: &of(Role::Outbound),
         inbound: &of(Role::Inbound),
         hbone: &of(Role::Hbone),
-        flags: EnrolmentFlags::default(),
+        flags: EnrolmentFlags { always_encrypt: entry.workload.always_encrypt },
     })?)
 }

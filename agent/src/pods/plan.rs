@@ -14,6 +14,8 @@ pub struct Present {
     pub spec: PodSpec,
     /// The addresses that the kernel was told.
     pub addresses: Vec<IpAddr>,
+    /// Whether the kernel was told to leave all of its connections to the agent.
+    pub always_encrypt: bool,
     /// Whether its namespace still exists.
     pub is_there: bool,
 }
@@ -59,7 +61,8 @@ pub fn plan(
             Some((spec, _)) if **spec != present.spec => Cause::Unlisted,
             Some((_, None)) => Cause::Unmeshed,
             Some((_, Some(workload))) => {
-                if workload.addresses != present.addresses {
+                let told = (&present.addresses, present.always_encrypt);
+                if told != (&workload.addresses, workload.always_encrypt) {
                     plan.enter.push((present.spec.clone(), Arc::clone(workload)));
                 }
                 continue;
@@ -94,7 +97,10 @@ mod tests {
 
     fn present(name: &str) -> (PodName, Present) {
         let addresses = vec!["10.0.0.1".parse().unwrap()];
-        (("shop".into(), name.into()), Present { spec: spec(name), addresses, is_there: true })
+        (
+            ("shop".into(), name.into()),
+            Present { spec: spec(name), addresses, always_encrypt: false, is_there: true },
+        )
     }
 
     #[test]

@@ -126,6 +126,14 @@ impl Endpoints {
         })
     }
 
+    /// The endpoints on a node that may be no pods.
+    pub(crate) fn bare_on(&self, node: &str) -> impl Iterator<Item = (String, IpAddr)> {
+        self.slices.values().flat_map(move |slice| {
+            let there = slice.endpoints.iter().filter(move |e| e.pod.is_none() && e.node == node);
+            there.map(|e| (slice.key.0.clone(), e.ip))
+        })
+    }
+
     /// The slices of `namespace` in which `ip` stands alone, where it is no pod's.
     pub(crate) fn of_bare<'a>(
         &'a self,

@@ -71,6 +71,15 @@ pub(crate) fn is_fatal(notes: &[Note]) -> bool {
     notes.iter().any(|n| n.severity == Severity::Error)
 }
 
+/// What a namespace says about its pods.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NamespaceFacts {
+    /// Whether they are in the mesh.
+    pub wish: Option<bool>,
+    /// Whether their connections are encrypted on the node, too.
+    pub always_encrypt: Option<bool>,
+}
+
 /// A node's place, from its labels.
 pub(crate) fn locality(labels: &Labels) -> Locality {
     let get = |key: &str| labels.get(key).map_or("", String::as_str).into();

@@ -9,7 +9,7 @@ use crate::{
     authorization::PolicyFacts,
     claims::Claims,
     endpoints::{Endpoints, Touched},
-    facts::{self, Digest, Key, PodFacts, ServiceFacts, SliceFacts},
+    facts::{self, Digest, Key, NamespaceFacts, PodFacts, ServiceFacts, SliceFacts},
     finding::Note,
     mesh,
     output::Output,
@@ -37,8 +37,7 @@ pub enum Change {
 #[derive(Debug, Default)]
 pub struct Index {
     config: IndexConfig,
-    /// What namespaces say about the mesh.
-    namespaces: FxHashMap<String, Option<bool>>,
+    namespaces: FxHashMap<String, NamespaceFacts>,
     nodes: FxHashMap<String, Locality>,
     pods: BTreeMap<Key, PodFacts>,
     services: BTreeMap<Key, ServiceFacts>,
@@ -99,9 +98,13 @@ impl Index {
         match object {
             Object::Namespace(o) => {
                 let mut notes = Vec::new();
-                let wish = mesh::wish(&facts::labels(&o.metadata), &mut notes);
+                let labels = facts::labels(&o.metadata);
+                let facts = NamespaceFacts {
+                    wish: mesh::wish(&labels, &mut notes),
+                    always_encrypt: mesh::always_encrypt(&labels, &mut notes),
+                };
                 self.note(&id, notes);
-                self.namespaces.insert(key.1.clone(), wish);
+                self.namespaces.insert(key.1.clone(), facts);
                 self.mark_pods_of(&key.1);
             }
             Object::Node(o) => {
@@ -270,6 +273,7 @@ impl Index {
     fn mark_pods_on(&mut self, node: &str) {
         let there = self.pods.iter().filter(|(_, pod)| pod.node == node);
         self.dirty.pods.extend(there.map(|(key, _)| key.clone()));
+        self.dirty.bare.extend(self.endpoints.bare_on(node));
     }
 }
 

@@ -157,6 +157,9 @@ pub struct Profile {
     pub services: Arc<ServicePorts>,
     /// Where it runs.
     pub locality: Locality,
+    /// Its connections are encrypted also where both ends are on one node, which the kernel would join otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub always_encrypt: bool,
 }
 
 impl Deref for Workload {
@@ -207,6 +210,7 @@ impl Workload {
                 health: Health::Healthy,
                 services: Arc::default(),
                 locality: Locality { region: empty.clone(), zone: empty.clone(), subzone: empty },
+                always_encrypt: false,
             }),
         }
     }

@@ -115,11 +115,8 @@ impl Stage {
 
     /// Brings the maps up to the snapshot, or tells what could not be written.
     pub fn try_reconcile(&mut self) -> Result<Plan, KernelError> {
-        let pods = [(&self.web, "web"), (&self.db, "db")].map(|(pod, name)| LocalPod {
-            cookie: pod.cookie,
-            uid: name.into(),
-            always_encrypt: false,
-        });
+        let pods = [(&self.web, "web"), (&self.db, "db")]
+            .map(|(pod, name)| LocalPod { cookie: pod.cookie, uid: name.into() });
         self.kernel.reconcile(&self.store.load(), &"".into(), &pods)
     }
 

@@ -28,5 +28,6 @@ pub fn workload(w: &Workload) -> proto::Workload {
         services: w.services.keys().map(ToString::to_string).collect(),
         policies: w.policies.iter().map(ToString::to_string).collect(),
         host_network: w.host_network,
+        always_encrypt: w.always_encrypt,
     }
 }

@@ -106,7 +106,16 @@ fn way(source: &Workload, e: &Explanation) -> String {
         Way::Direct => {
             format!("both are on node {}: the kernel joins them, no proxy in between", source.node)
         }
-        Way::Tunnel { hop, waypoint: false } => format!("through an HBONE tunnel (mutual TLS) to {hop}"),
+        Way::Tunnel { hop, waypoint: false } => {
+            let tunnel = format!("through an HBONE tunnel (mutual TLS) to {hop}");
+            match who_always_encrypts(source, e) {
+                Some(w) => format!(
+                    "{tunnel}, though both are on node {}: {}/{} is to be encrypted always",
+                    source.node, w.namespace, w.name
+                ),
+                None => tunnel,
+            }
+        }
         Way::Tunnel { hop, waypoint: true } => {
             format!("through an HBONE tunnel (mutual TLS) to its waypoint at {hop}, which decides the rest")
         }
@@ -115,6 +124,12 @@ fn way(source: &Workload, e: &Explanation) -> String {
         Way::Unmeshed => "as plain TCP: the client is not in the mesh, nothing of it is captured".to_owned(),
         Way::Refused(reason) => format!("refused: {reason}"),
     }
+}
+
+/// Of two on one node, the one because of which the kernel does not join them.
+fn who_always_encrypts<'w>(source: &'w Workload, e: &'w Explanation) -> Option<&'w Workload> {
+    let destination = e.destination.as_deref().filter(|w| w.node == source.node)?;
+    [destination, source].into_iter().find(|w| w.always_encrypt)
 }
 
 fn decision(snapshot: &Snapshot, e: &Explanation, v: &Verdict) -> Vec<String> {

@@ -15,7 +15,11 @@ impl Row for Workload {
             full_name(&self.namespace, &self.name),
             or_dash(self.addresses.join(",")),
             or_dash(&*self.node),
-            if self.tunnel == "HBONE" { "yes".to_owned() } else { "no".to_owned() },
+            match (self.tunnel.as_str(), self.always_encrypt) {
+                ("HBONE", true) => "always encrypted".to_owned(),
+                ("HBONE", false) => "yes".to_owned(),
+                _ => "no".to_owned(),
+            },
             if self.healthy { "yes".to_owned() } else { "no".to_owned() },
             short_identity(&self.identity),
         ]

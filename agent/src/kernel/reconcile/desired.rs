@@ -15,8 +15,6 @@ pub struct LocalPod {
     pub cookie: u64,
     /// The workload it is.
     pub uid: WorkloadUid,
-    /// Connections to it are always encrypted, also on the node.
-    pub always_encrypt: bool,
 }
 
 /// The contents of the maps.
@@ -64,7 +62,7 @@ impl Desired {
         for local in &locals {
             let open = pairs::of(snapshot, local, &locals, &mut desired.pairs);
             plain::of(snapshot, local, &mut desired.plain);
-            let guarded = local.pod.always_encrypt || local.workload.waypoint.is_some();
+            let guarded = local.workload.always_encrypt || local.workload.waypoint.is_some();
             let flags = to_agent(guarded) | if open { destination::ALLOW_ALL } else { 0 };
             let known = Destination { cookie: local.pod.cookie, kind: destination::WORKLOAD, flags };
             for ip in &local.workload.addresses {

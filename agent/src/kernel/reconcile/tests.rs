@@ -21,7 +21,7 @@ fn put(w: Workload) -> Delta {
 }
 
 fn local(name: &str, cookie: u64) -> LocalPod {
-    LocalPod { cookie, uid: name.into(), always_encrypt: false }
+    LocalPod { cookie, uid: name.into() }
 }
 
 /// `web` (cookie 1) and `db` (cookie 2) on this node, `far` elsewhere, `plain` not in the mesh.
@@ -229,10 +229,10 @@ fn what_must_pass_a_waypoint_or_be_encrypted_is_the_agent_s() {
     let at = NetworkAddress::new("".into(), "10.0.1.3".parse().unwrap());
     w.waypoint = Some(Gateway { destination: GatewayDestination::Address(at), hbone_port: 15008 });
     assert_eq!(writes(&store, vec![put(w)]), "put destination 10.0.0.2: cookie 2 kind 1 flags 3\n");
-    let encrypted = [LocalPod { always_encrypt: true, ..local("web", 1) }];
-    let desired = Desired::of(&store.load(), &"".into(), &encrypted);
-    let web: std::net::IpAddr = "10.0.0.1".parse().unwrap();
-    assert_eq!(desired.destinations[&web.into()].flags, 3);
+    let mut w = workload("web", &["10.0.0.1"]);
+    w.always_encrypt = true;
+    let written = writes(&store, vec![put(w)]);
+    assert!(written.contains("put destination 10.0.0.1: cookie 1 kind 1 flags 3\n"), "{written}");
 }
 
 #[test]

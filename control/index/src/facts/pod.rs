@@ -26,6 +26,8 @@ pub(crate) struct PodFacts {
     pub host_network: bool,
     /// What its own labels say about the mesh.
     pub wish: Option<bool>,
+    /// What its own labels say about encryption on the node.
+    pub always_encrypt: Option<bool>,
     /// It carries a sidecar of its own, which two proxies in one path would only confuse.
     pub has_sidecar: bool,
     /// It ran to its end: its address may already be another's.
@@ -41,6 +43,7 @@ impl PodFacts {
         let mut notes = Vec::new();
         let labels = super::labels(&pod.metadata);
         let wish = mesh::wish(&labels, &mut notes);
+        let always_encrypt = mesh::always_encrypt(&labels, &mut notes);
         let spec = pod.spec.clone().unwrap_or_default();
         let status = pod.status.clone().unwrap_or_default();
         let mut ips = Vec::new();
@@ -88,6 +91,7 @@ impl PodFacts {
             ips,
             host_network: spec.host_network.unwrap_or_default(),
             wish,
+            always_encrypt,
             has_sidecar: annotations.is_some_and(|a| a.contains_key("sidecar.istio.io/status")),
             finished,
             ready: ready && phase == "Running" && pod.metadata.deletion_timestamp.is_none(),

@@ -126,9 +126,11 @@ impl Index {
         if pod.finished || pod.ips.is_empty() {
             return None;
         }
-        let asked = pod.wish.or(self.namespaces.get(&pod.key.0).copied().flatten());
+        let namespace = self.namespaces.get(&pod.key.0).copied().unwrap_or_default();
+        let asked = pod.wish.or(namespace.wish);
         let meshed = asked == Some(true) && !pod.host_network && !pod.has_sidecar;
         let mut workload = self.config.workload(pod, meshed);
+        workload.always_encrypt = meshed && pod.always_encrypt.or(namespace.always_encrypt) == Some(true);
         for (slice, endpoint) in self.endpoints.of_pod(pod) {
             let key = (slice.key.0.clone(), slice.service.clone());
             let Some(service) = self.services.get(&key) else { continue };
@@ -197,6 +199,9 @@ impl Index {
             );
             if !endpoint.ready {
                 w.health = Health::Unhealthy;
+            }
+            if let Some(locality) = self.nodes.get(&endpoint.node) {
+                w.locality = locality.clone();
             }
         }
         workload

@@ -10,6 +10,8 @@ use weft_model::{
 
 /// Istio elides the trust domain where it is the mesh's default.
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
+/// The extension of a workload that always encrypts.
+const ALWAYS_ENCRYPT: &str = "weft.dev/always-encrypt";
 /// Istio elides the service account where it is this one.
 const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 
@@ -55,6 +57,7 @@ pub(super) fn from_wire(w: wds::Workload) -> Result<Workload, FieldError> {
             zone: locality.zone.into(),
             subzone: locality.subzone.into(),
         },
+        always_encrypt: w.extensions.iter().any(|e| e.name == ALWAYS_ENCRYPT),
     };
     Ok(Workload {
         uid: field::required("uid", w.uid)?,
@@ -139,6 +142,10 @@ pub(super) fn to_wire(w: &Workload) -> wds::Workload {
         .into(),
         services: w.services.iter().map(|(key, ports)| (key.to_string(), port_list(ports))).collect(),
         locality,
+        extensions: match w.always_encrypt {
+            true => vec![wds::Extension { name: ALWAYS_ENCRYPT.to_owned() }],
+            false => Vec::new(),
+        },
     }
 }
 
