@@ -31,7 +31,6 @@ pub fn shared(config: &Config) -> Result<Arc<Shared>, AppError> {
         node: Some(config.node.as_str().into()),
         cluster: Some(config.cluster.as_str().into()),
         network: Some(config.network.as_str().into()),
-        locality: None,
     };
     let ca = Arc::new(ControlCa(DiscoveryCa::new(endpoint(config), None)));
     Ok(Arc::new(Shared {

@@ -16,28 +16,27 @@ pub struct Endpoints {
     all: Vec<Endpoint>,
     /// How many of `all`, from its start, take new connections.
     pickable: usize,
-    /// Of those, how many are preferred by locality (they come first), and how strictly.
-    near: usize,
+    /// Of those, how many are nearest (they come first).
+    nearest: usize,
+    /// Whether these share every scope that is asked for, and how strictly it is asked.
+    near: bool,
     mode: LocalityMode,
 }
 
 impl Endpoints {
-    /// Arranges `all`: `near` tells whether an endpoint is preferred, `ready` whether it takes new connections.
+    /// Arranges `all`: `far` tells how much an endpoint lacks to be as near as can be, `ready` whether it takes new connections.
     pub fn new(
         mut all: Vec<Endpoint>,
         mode: LocalityMode,
-        near: impl Fn(&Workload) -> bool,
+        far: impl Fn(&Workload) -> usize,
         ready: impl Fn(&Workload) -> bool,
     ) -> Self {
-        let class = |e: &Endpoint| match (ready(&e.workload), near(&e.workload)) {
-            (true, true) => 0,
-            (true, false) => 1,
-            (false, _) => 2,
-        };
+        let class = |e: &Endpoint| if ready(&e.workload) { far(&e.workload) } else { usize::MAX };
         all.sort_by_cached_key(|e| (class(e), e.workload.uid.clone()));
-        let pickable = all.iter().take_while(|e| class(e) < 2).count();
-        let near = all.iter().take_while(|e| class(e) == 0).count();
-        Self { all, pickable, near, mode }
+        let pickable = all.iter().take_while(|e| class(e) < usize::MAX).count();
+        let best = all.first().map_or(usize::MAX, &class);
+        let nearest = all[..pickable].iter().take_while(|e| class(e) == best).count();
+        Self { all, pickable, nearest, near: best == 0, mode }
     }
 
     /// Every endpoint, also those that take no new connections.
@@ -49,9 +48,8 @@ impl Endpoints {
     pub fn pickable(&self) -> &[Endpoint] {
         match self.mode {
             LocalityMode::Any => &self.all[..self.pickable],
-            LocalityMode::Strict => &self.all[..self.near],
-            LocalityMode::Failover if self.near > 0 => &self.all[..self.near],
-            LocalityMode::Failover => &self.all[..self.pickable],
+            LocalityMode::Strict if !self.near => &[],
+            LocalityMode::Strict | LocalityMode::Failover => &self.all[..self.nearest],
         }
     }
 

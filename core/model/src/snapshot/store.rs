@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Delta, Name, Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid,
     policy::{Action, PolicyIndex, PolicyScope, Rule},
-    service::Scope,
+    service::{LocalityMode, Scope},
     workload::{Health, Locality},
 };
 use arc_swap::ArcSwap;
@@ -46,8 +46,6 @@ pub struct Viewpoint {
     pub cluster: Option<Name>,
     /// The node's network.
     pub network: Option<Name>,
-    /// The node's locality.
-    pub locality: Option<Locality>,
 }
 
 /// Holds the newest snapshot. Reading takes no lock.
@@ -61,6 +59,8 @@ pub struct SnapshotStore {
 #[derive(Debug, Default)]
 struct Writer {
     viewpoint: Viewpoint,
+    /// The node's, as the workloads on it have it.
+    locality: Option<Locality>,
     /// Who stands behind a service, also one that is not known yet.
     behind: FxHashMap<ServiceKey, BTreeSet<WorkloadUid>>,
     /// The policies of a namespace that hold for all of it (the key "" stands for the global ones).
@@ -129,6 +129,9 @@ impl Step<'_> {
         }
         self.drop_workload(&workload.uid.clone());
         self.writer.shared.share(&mut workload);
+        if self.writer.viewpoint.node.as_ref() == Some(&workload.node) {
+            self.stand_at(&workload.locality);
+        }
         let uid = workload.uid.clone();
         let workload = Arc::new(workload);
         // Pods on the host's network share the node's address: it stands for none of them.
@@ -151,6 +154,18 @@ impl Step<'_> {
         }
         self.changed.workloads.insert(uid);
         self.next.workloads.put(ByUid(workload));
+    }
+
+    /// Notes where the node is. What its neighbours are called near for changes with it.
+    fn stand_at(&mut self, locality: &Locality) {
+        let here = (*locality != Locality::default()).then(|| locality.clone());
+        if self.writer.locality == here {
+            return;
+        }
+        self.writer.locality = here;
+        let choosy = |entry: &&Arc<ServiceEntry>| entry.service.load_balancing.mode != LocalityMode::Any;
+        let concerned = self.next.services.values().filter(choosy);
+        self.changed.services.extend(concerned.map(|entry| entry.service.key.clone()));
     }
 
     fn drop_workload(&mut self, uid: &WorkloadUid) {
@@ -264,11 +279,12 @@ impl Step<'_> {
         let all = self.writer.behind.get(key).into_iter().flatten();
         let all = all.filter_map(|uid| Some(Endpoint { workload: self.next.workload(uid)?.clone() }));
         let balancing = &old.service.load_balancing;
-        let viewpoint = &self.writer.viewpoint;
+        let Writer { viewpoint, locality, .. } = &*self.writer;
+        let shares = |scope: &&Scope, w: &Workload| viewpoint.shares(locality.as_ref(), **scope, w);
         let endpoints = Endpoints::new(
             all.collect(),
             balancing.mode,
-            |w| balancing.scopes.iter().all(|scope| viewpoint.shares(*scope, w)),
+            |w| balancing.scopes.len() - balancing.scopes.iter().take_while(|scope| shares(scope, w)).count(),
             |w| balancing.publish_not_ready || w.health == Health::Healthy,
         );
         let entry = ServiceEntry { service: old.service.clone(), endpoints };
@@ -349,8 +365,7 @@ fn set_of<'k>(snapshot: &Snapshot, keys: impl Iterator<Item = &'k PolicyKey>) ->
 
 impl Viewpoint {
     /// Whether `workload` shares `scope` with the place where the snapshot is read.
-    fn shares(&self, scope: Scope, workload: &Workload) -> bool {
-        let here = self.locality.as_ref();
+    fn shares(&self, here: Option<&Locality>, scope: Scope, workload: &Workload) -> bool {
         let there = &workload.locality;
         match scope {
             Scope::Region => here.is_some_and(|h| h.region == there.region),

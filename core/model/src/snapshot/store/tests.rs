@@ -3,6 +3,7 @@ use crate::{
     NetworkAddress, Reason, decide,
     policy::Connection,
     service::{LoadBalancing, LocalityMode},
+    workload::Locality,
     workload::PortMapping,
 };
 
@@ -153,6 +154,43 @@ fn locality_prefers_or_demands_what_is_near() {
         store.apply(vec![Delta::WorkloadGone("uid-a".into())]);
         assert_eq!(names(&store.load(), &api.key), without, "{mode:?}");
     }
+}
+
+#[test]
+fn the_node_is_where_its_workloads_are_and_the_nearest_are_preferred() {
+    let mut api = service("api");
+    let scopes = vec![Scope::Region, Scope::Zone];
+    api.load_balancing = LoadBalancing { scopes, mode: LocalityMode::Failover, publish_not_ready: false };
+    let place = |region: &str, zone: &str| Locality {
+        region: region.into(),
+        zone: zone.into(),
+        ..Locality::default()
+    };
+    let at = |mut w: Workload, node: &str, locality: Locality| {
+        (w.node, w.locality) = (node.into(), locality);
+        put(w)
+    };
+    let client = |locality| at(workload("client", "10.0.0.9"), "n1", locality);
+    let store = SnapshotStore::new(Viewpoint { node: Some("n1".into()), ..Viewpoint::default() });
+    store.apply(vec![
+        Delta::Service(api.clone()),
+        at(behind(workload("a", "10.0.0.1"), &api), "n2", place("r1", "z1")),
+        at(behind(workload("b", "10.0.0.2"), &api), "n3", place("r1", "z2")),
+        at(behind(workload("c", "10.0.0.3"), &api), "n4", place("r2", "z1")),
+    ]);
+    let names = |store: &SnapshotStore| names(&store.load(), &api.key);
+    assert_eq!(names(&store), ["a", "b", "c"], "nobody has said where the node is");
+    let changed = store.apply(vec![client(place("r1", "z2"))]);
+    assert!(changed.services.contains(&api.key));
+    assert_eq!(names(&store), ["b"]);
+    store.apply(vec![Delta::WorkloadGone("uid-b".into())]);
+    assert_eq!(names(&store), ["a"], "the same region at least");
+    store.apply(vec![client(place("r2", "z2"))]);
+    assert_eq!(names(&store), ["c"]);
+    store.apply(vec![client(place("r3", "z1"))]);
+    assert_eq!(names(&store), ["a", "c"], "a zone of that name in another region is not near");
+    store.apply(vec![client(Locality::default())]);
+    assert_eq!(names(&store), ["a", "c"]);
 }
 
 #[test]
