@@ -8,12 +8,7 @@ use crate::{
     metrics::Metrics,
     monitor::Monitor,
     report,
-    serve::{
-        Discovery, Resources,
-        agents::Agents,
-        auth::{Authenticator, NodeTokens},
-        tls,
-    },
+    serve::{Discovery, NodeTokens, Resources, agents::Agents, auth::Authenticator, tls},
     source::{Batch, Source, SourceError, directory::DirectorySource},
 };
 use serde::Serialize;

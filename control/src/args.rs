@@ -26,7 +26,8 @@ pub struct RunArgs {
     /// The directory of what must outlive the process: the authority, the tokens.
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// The directory of nodes' tokens [default: STATE/tokens].
+    /// The directory of nodes' tokens: a file for each, named after the node, that only its owner may read [default:
+    /// STATE/tokens].
     #[arg(long, value_name = "DIR")]
     pub tokens: Option<PathBuf>,
     /// The directory of the certificate authority, with Istio's file names (`ca-cert.pem`, `ca-key.pem`,

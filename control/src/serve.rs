@@ -5,6 +5,8 @@ pub mod auth;
 mod resources;
 mod stream;
 pub mod tls;
+mod tokens;
 
 pub use resources::Resources;
 pub use stream::Discovery;
+pub use tokens::NodeTokens;

@@ -4,6 +4,7 @@
 use std::{
     fs,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -61,7 +62,9 @@ impl Mesh {
         let mut mesh = Self { dir, running: None, address: "127.0.0.1:0".parse().unwrap() };
         mesh.write("pods.yaml", PODS);
         for node in ["n1", "n2"] {
-            fs::write(mesh.path("state/tokens").join(node), format!("token of {node}\n")).unwrap();
+            let token = mesh.path("state/tokens").join(node);
+            fs::write(&token, format!("token of {node}\n")).unwrap();
+            fs::set_permissions(token, fs::Permissions::from_mode(0o600)).unwrap();
         }
         mesh.run().await;
         mesh

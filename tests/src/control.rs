@@ -4,7 +4,8 @@ use crate::{Cluster, Place, Process, binaries, cluster::CONTROL};
 use anyhow::{Context, Result};
 use std::{
     fs::{self, File},
-    io::Read,
+    io::{Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -125,7 +126,10 @@ pub(crate) fn invent_token(state: &Path, node: &str) -> Result<()> {
     let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     let file = token(state, node);
     fs::create_dir_all(file.parent().unwrap_or(state))?;
-    Ok(fs::write(file, text)?)
+    let mut options = File::options();
+    // Control takes no token that others could have read.
+    let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(file)?;
+    Ok(file.write_all(text.as_bytes())?)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
