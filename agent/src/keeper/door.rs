@@ -11,7 +11,7 @@ use rustix::{
 use std::{
     collections::BTreeMap,
     io,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -24,6 +24,16 @@ pub struct Door {
     /// The listening socket.
     pub socket: OwnedFd,
     path: PathBuf,
+    /// Device and inode of the socket's file, which a successor replaces.
+    file: (u64, u64),
+}
+
+/// Who is at the path of a door that was ours, or is to be.
+pub enum Claim {
+    /// We are.
+    Ours(Door),
+    /// A living keeper: our successor, which was told so. It says when our time is over.
+    Theirs(OwnedFd),
 }
 
 impl Door {
@@ -38,7 +48,24 @@ impl Door {
         // The umask may be generous; the listeners of every pod are not for everyone.
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         listen(&socket, 4)?;
-        Ok(Self { socket, path: path.to_owned() })
+        Ok(Self { socket, path: path.to_owned(), file: file_of(path)? })
+    }
+
+    /// Opens the door at `path`, unless another living keeper has it. For an agent that serves already: whoever has come to
+    /// that path since has come to follow, though perhaps somebody else, who is gone now.
+    pub fn claim(path: &Path) -> io::Result<Claim> {
+        match connect_to(path)? {
+            Some(successor) => {
+                wire::send(&successor, &Message::Before, None)?;
+                Ok(Claim::Theirs(successor))
+            }
+            None => Self::open(path).map(Claim::Ours),
+        }
+    }
+
+    /// Whether whoever knocks at the path comes to this door.
+    pub fn is_in_place(&self) -> bool {
+        file_of(&self.path).is_ok_and(|file| file == self.file)
     }
 
     /// Lets one successor in.
@@ -50,8 +77,10 @@ impl Door {
 
     /// Closes the door for good.
     pub fn close(self) {
-        // Nobody can tell it from a stale one, and a stale one is replaced at the next start.
-        let _ = std::fs::remove_file(&self.path);
+        if self.is_in_place() {
+            // Nobody can tell it from a stale one, and a stale one is replaced at the next start.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -63,15 +92,12 @@ pub struct Predecessor {
 impl Predecessor {
     /// Finds the keeper behind `path`, if there is a living one.
     pub fn find(path: &Path) -> io::Result<Option<Self>> {
-        let socket = socket()?;
-        match connect(&socket, &SocketAddrUnix::new(path)?) {
-            Ok(()) => {
-                patient(&socket)?;
-                Ok(Some(Self { socket }))
-            }
-            Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
-            Err(errno) => Err(errno.into()),
-        }
+        Ok(connect_to(path)?.map(|socket| Self { socket }))
+    }
+
+    /// The one that has come to our door and said [`Message::Before`].
+    pub fn at_our_door(socket: OwnedFd) -> Self {
+        Self { socket }
     }
 
     /// Copies of the listeners that it holds, by name.
@@ -99,6 +125,22 @@ pub fn receive_all(socket: &OwnedFd) -> io::Result<BTreeMap<String, OwnedFd>> {
             None => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
+}
+
+/// Connects to the living keeper behind `path`, if there is one.
+fn connect_to(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let socket = socket()?;
+    patient(&socket)?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) => Ok(Some(socket)),
+        Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn file_of(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 fn socket() -> io::Result<OwnedFd> {
@@ -158,5 +200,24 @@ mod tests {
         assert!(Predecessor::find(&path).unwrap().is_some());
         door.close();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_door_that_was_replaced_is_its_successor_s_or_one_s_own_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keeper.sock");
+        let ours = Door::open(&path).unwrap();
+        let theirs = Door::open(&path).unwrap();
+        assert!(!ours.is_in_place() && theirs.is_in_place());
+        let Claim::Theirs(successor) = Door::claim(&path).unwrap() else { panic!("it is theirs") };
+        let guest = theirs.accept().unwrap();
+        assert_eq!(wire::receive(&guest).unwrap().unwrap().0, Message::Before);
+        Predecessor::at_our_door(guest).retire().unwrap();
+        assert_eq!(wire::receive(&successor).unwrap().unwrap().0, Message::Drain);
+        ours.close();
+        assert!(theirs.is_in_place(), "nobody closes another's door");
+        drop(theirs);
+        let Claim::Ours(again) = Door::claim(&path).unwrap() else { panic!("nobody lives there") };
+        assert!(again.is_in_place());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     EXIT_CONFIG, EXIT_FAILED,
-    door::{Door, Predecessor},
+    door::{Claim, Door, Predecessor},
     wire::{self, Message},
 };
 use nix::sys::{
@@ -18,7 +18,7 @@ use std::{
     ffi::OsString,
     io,
     os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -53,8 +53,11 @@ pub fn run(start: Start) -> io::Result<ExitCode> {
         Some(predecessor) => predecessor.listeners()?,
         None => BTreeMap::new(),
     };
-    let door = Door::open(&start.door)?;
     let served = start.adopt.is_some();
+    let (door, guest) = match served {
+        true => claim(&start.door)?,
+        false => (Some(Door::open(&start.door)?), None),
+    };
     let worker = match start.adopt {
         Some(socket) => Worker { socket, child: None, since: Instant::now() },
         None => Worker::start(&start.worker_args)?,
@@ -62,9 +65,9 @@ pub fn run(start: Start) -> io::Result<ExitCode> {
     let keeper = Keeper {
         held,
         predecessor,
-        door: Some(door),
+        door,
         path: start.door,
-        guest: None,
+        guest,
         served,
         worker: Some(worker),
         args: start.worker_args,
@@ -80,7 +83,8 @@ struct Keeper {
     predecessor: Option<Predecessor>,
     door: Option<Door>,
     path: PathBuf,
-    /// A successor that has asked for the listeners; others wait at the door until it has taken over or failed.
+    /// A successor that has asked for the listeners, or was told of us; others wait at the door until it has taken over or
+    /// failed.
     guest: Option<OwnedFd>,
     /// None between the death of one and the start of the next.
     worker: Option<Worker>,
@@ -211,11 +215,28 @@ impl Keeper {
                 self.retire_predecessor();
                 self.leave();
             }
+            Ok(Some((Message::Before, _))) => {
+                // Whom we followed is gone, and had not told it to retire.
+                self.predecessor = self.guest.take().map(Predecessor::at_our_door);
+                if self.served {
+                    self.retire_predecessor();
+                }
+            }
             Ok(Some(_)) => {}
             Ok(None) | Err(_) => {
-                // A successor that failed before it was ready: it has put its own door in the place of ours.
+                // A successor that failed before it was ready. It has put its own door in the place of ours, as a rule, and
+                // somebody else may have come to that one by now, to follow it.
                 self.guest = None;
-                self.door = Door::open(&self.path).ok();
+                if self.door.as_ref().is_some_and(Door::is_in_place) {
+                    return;
+                }
+                match claim(&self.path) {
+                    Ok((door, guest)) => (self.door, self.guest) = (door, guest),
+                    Err(error) => {
+                        eprintln!("weft-agent: no other agent can take over from this one: {error}");
+                        self.door = None;
+                    }
+                }
             }
         }
     }
@@ -257,6 +278,14 @@ impl Keeper {
         }
         code
     }
+}
+
+/// The door at the path, or the successor that has it.
+fn claim(path: &Path) -> io::Result<(Option<Door>, Option<OwnedFd>)> {
+    Ok(match Door::claim(path)? {
+        Claim::Ours(door) => (Some(door), None),
+        Claim::Theirs(successor) => (None, Some(successor)),
+    })
 }
 
 /// Whether there is no use in another worker after one that ended with `code`: one that finds fault at the first start

@@ -31,6 +31,8 @@ pub enum Message {
     Ready,
     /// The worker is about to exit on purpose: do not start another.
     Bye,
+    /// From an agent that serves, to the one at the door: the agent between us is gone, so it is me whom you follow.
+    Before,
     /// To the worker: stop accepting, finish what is open, exit. From a successor: tell your worker so.
     Drain,
 }
@@ -45,6 +47,7 @@ impl Message {
             Self::End => "end".into(),
             Self::Ready => "ready".into(),
             Self::Bye => "bye".into(),
+            Self::Before => "before".into(),
             Self::Drain => "drain".into(),
         }
     }
@@ -59,6 +62,7 @@ impl Message {
             None if text == "end" => Self::End,
             None if text == "ready" => Self::Ready,
             None if text == "bye" => Self::Bye,
+            None if text == "before" => Self::Before,
             None if text == "drain" => Self::Drain,
             _ => return None,
         })
@@ -127,7 +131,9 @@ mod tests {
         assert_eq!(TcpListener::from(fd.unwrap()).local_addr().unwrap(), at);
         std::net::TcpStream::connect(at).unwrap_err();
 
-        for message in [Message::List, Message::End, Message::Ready, Message::Bye, Message::Drain] {
+        let bare =
+            [Message::List, Message::End, Message::Ready, Message::Bye, Message::Before, Message::Drain];
+        for message in bare {
             send(&a, &message, None).unwrap();
             assert_eq!(receive(&b).unwrap().unwrap().0, message);
         }

@@ -2,10 +2,13 @@
 
 use crate::stage::{DIRECT, SOON, TUNNEL, Way, well};
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Map, Value, json};
-use std::{thread::sleep, time::Duration};
-use weft_tests::{Mesh, Process, app, eventually, mesh::Options, require_kernel};
+use std::{fs, thread::sleep, time::Duration};
+use weft_tests::{Mesh, Process, app, eventually, mesh::Options, process::kill_group, require_kernel};
 
 /// How long the load lasts.
 const SECONDS: &str = "9";
@@ -184,6 +187,53 @@ fn a_drain_that_is_long_enough_breaks_nothing() -> Result<()> {
         direct.is_unharmed().context(node)?;
         // Nothing is left to wait for.
         former.context("no former agent")?.wait(SOON)?;
+    }
+    Ok(())
+}
+
+/// Stops the worker of an agent as soon as there is one: it will not be ready.
+fn hold_up(keeper: u32) -> Result<Pid> {
+    let worker = eventually(SOON, || {
+        let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"))?;
+        Ok(children.split_whitespace().next().context("no worker yet")?.parse()?)
+    })?;
+    let worker = Pid::from_raw(worker);
+    kill(worker, Signal::SIGSTOP)?;
+    Ok(worker)
+}
+
+#[test]
+fn of_three_agents_in_a_row_the_middle_one_may_die() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let node = "node-b";
+    let mut mesh = start(2, "chain")?;
+    let mut agent = mesh.agents.remove(node).context("no agent")?;
+    let mut first = None;
+    let (tunnel, direct) = under_load(&mesh, || {
+        first = Some(agent.take_over()?);
+        hold_up(agent.id())?;
+        // It follows the one in the middle, which has not told the first one anything yet.
+        let middle = agent.take_over()?;
+        let worker = hold_up(agent.id())?;
+        kill_group(middle.id());
+        drop(middle);
+        kill(worker, Signal::SIGCONT)?;
+        Ok(())
+    })?;
+    tunnel.no_new_one_failed()?;
+    direct.is_unharmed()?;
+    let status = first.context("no first agent")?.wait(SOON)?;
+    ensure!(status.success(), "the first agent ended with {status}");
+    agent.wait_ready()?;
+    // The door is the last one's: another finds it there.
+    let mut last = agent.take_over()?;
+    let status = last.wait(SOON)?;
+    ensure!(status.success(), "the last agent ended with {status}");
+    agent.wait_ready()?;
+    for to in TUNNEL.targets(&mesh, 8080)? {
+        well("afterwards", &TUNNEL.call(&mesh, &["get", &to.to_string()])?)?;
     }
     Ok(())
 }
