@@ -89,6 +89,11 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whether the pod is enrolled, by this agent or an earlier one.
+    pub fn is_enrolled(&self, cookie: u64) -> bool {
+        self.workloads.get(cookie).is_some()
+    }
+
     /// The cookies of the pods that are enrolled, also those that an earlier agent enrolled.
     pub fn enrolled(&self) -> Result<Vec<u64>, KernelError> {
         let mut cookies: Vec<u64> = self.workloads.entries().map(|(cookie, _)| cookie).collect();

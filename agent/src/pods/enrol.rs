@@ -1,5 +1,7 @@
 //! Enrolment: bringing pods into the mesh and letting them go, as the source and the snapshot have it.
 
+mod others;
+
 use super::{
     Pod, PodSpec,
     listeners::{self, ListenerName, Role},
@@ -76,6 +78,8 @@ pub struct Enroller {
     failed: BTreeMap<PodName, String>,
     /// Whether what an earlier agent left was looked through: before, not all pods have had their turn.
     others_forgotten: bool,
+    /// Pods that an earlier agent enrolled and this one could not yet, with the cookies of their namespaces.
+    waiting: BTreeMap<PodName, u64>,
     /// What the kernel's maps were last brought to: the snapshot's version, and the pods. None after a failure.
     told: Option<(u64, Vec<LocalPod>)>,
 }
@@ -98,7 +102,7 @@ impl Enroller {
         inherited: BTreeMap<ListenerName, TcpListener>,
     ) -> Self {
         let roster = Arc::default();
-        let (enrolled, leaving, failed, others_forgotten, told) = <_>::default();
+        let (enrolled, leaving, failed, others_forgotten, waiting, told) = <_>::default();
         Self {
             node,
             network,
@@ -112,6 +116,7 @@ impl Enroller {
             leaving,
             failed,
             others_forgotten,
+            waiting,
             told,
         }
     }
@@ -133,6 +138,7 @@ impl Enroller {
         for (name, cause) in plan.leave {
             self.leave(&name, cause).await;
         }
+        self.let_go_of_unwanted(&plan.enter);
         for (spec, workload) in plan.enter {
             let name = (spec.namespace.clone(), spec.name.clone());
             match self.enter(spec.clone(), workload).await {
@@ -193,26 +199,6 @@ impl Enroller {
         self.roster.listed.store(Arc::new(listed.collect()));
     }
 
-    /// Lets go of what an earlier agent enrolled and this one does not know: to be called once the state of the mesh is
-    /// known.
-    pub fn forget_others(&mut self) {
-        let ours = |cookie: u64| self.enrolled.values().any(|e| e.pod.cookie() == cookie);
-        match lock(&self.kernel).enrolled() {
-            Ok(cookies) => {
-                for cookie in cookies.into_iter().filter(|c| !ours(*c)) {
-                    if let Err(error) = lock(&self.kernel).leave(cookie) {
-                        tracing::warn!(cookie, %error, "a pod of an earlier agent cannot be let go");
-                    }
-                }
-            }
-            Err(error) => tracing::warn!(%error, "cannot tell which pods an earlier agent enrolled"),
-        }
-        for (name, _) in std::mem::take(&mut self.inherited) {
-            self.keeper.release(&name);
-        }
-        self.others_forgotten = true;
-    }
-
     /// Asks for the certificates of the pods' identities as they are now, and drops all others: also those that a
     /// connection asked for while its pod was leaving. What an earlier worker left stays until all pods had their turn.
     fn follow_identities(&self, snapshot: &Snapshot) {
@@ -240,8 +226,11 @@ impl Enroller {
         let path = spec.netns.display().to_string();
         let pod = Pod::open(spec, workload.uid.clone());
         let pod = Arc::new(pod.map_err(|source| EnrolError::Netns { path, source })?);
+        let is_known = lock(&self.kernel).is_enrolled(pod.cookie());
+        if is_known {
+            self.waiting.insert(name.clone(), pod.cookie());
+        }
         routes::add(&pod.netns).await?;
-        let is_known = self.inherited.keys().any(|name| name.cookie == pod.cookie());
         let listeners = self.listen(&pod)?;
         let entry = Enrolled { pod: pod.clone(), workload, listeners };
         let entered = match self.serve(&entry).await {
@@ -253,6 +242,7 @@ impl Enroller {
             return Err(error);
         }
         tracing::info!(pod = %pod.spec, cookie = pod.cookie(), "enrolled");
+        self.waiting.remove(&name);
         self.enrolled.insert(name, entry);
         Ok(())
     }

@@ -75,13 +75,13 @@ struct Asked {
     opened_ns: u64,
 }
 
-/// Not an enrolled workload. Only the node's own processes leave a record: they reach the workloads on it directly.
+/// Not an enrolled workload. Only the node's own processes leave a record: they reach the workloads on it directly. A socket
+/// of a pod that was let go may still carry what an earlier `connect` was about.
 #[inline(always)]
 fn from_elsewhere(socket: *mut bpf_sock, cookie: u64, to: &Endpoint) -> i32 {
-    if CONFIG.get(0).is_none_or(|config| config.node != cookie) {
-        return PASS;
-    }
-    if let Some(known) = Maps.destination(&to.addr)
+    let is_node = CONFIG.get(0).is_some_and(|config| config.node == cookie);
+    if is_node
+        && let Some(known) = Maps.destination(&to.addr)
         && known.cookie != 0
     {
         let arrival = Arrival { source: cookie, original: *to, kind: arrival::NODE, ..Arrival::default() };

@@ -203,3 +203,28 @@ fn a_socket_that_connects_again_elsewhere() -> Result<()> {
     assert_eq!(client.peer_addr()?, near);
     talk(&mut client, &mut accept(&app)?.0)
 }
+
+#[test]
+fn what_a_failed_connect_left_on_a_socket_means_nothing_once_the_pod_has_left() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mut stage = Stage::guarded()?;
+    let app = stage.db.listen(8080)?;
+    let [to, elsewhere] = [8080, 8081].map(|port| SocketAddr::new(stage.db.addresses[0], port));
+    let bound = || -> Result<Socket> {
+        let socket = socket(to)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::new(stage.web.addresses[0], 5555).into())?;
+        Ok(socket)
+    };
+    let (first, second) = stage.web.netns.run(|| Ok((bound()?, bound()?)))?;
+    let _first = stage.web.netns.run(|| finish(first, to))?;
+    let _accepted = accept(&app)?;
+    // Judged, allowed, and then there is no such second connection: nothing of it is ever sent.
+    let taken = stage.web.netns.run(|| Ok(second.connect(&to.into())))?;
+    assert_eq!(taken.err().context("connected twice")?.kind(), std::io::ErrorKind::AddrNotAvailable);
+    stage.kernel.leave(stage.web.cookie)?;
+    let mut client = stage.web.netns.run(|| finish(second, elsewhere))?;
+    talk(&mut client, &mut accept(&stage.db.inbound)?.0)
+}

@@ -4,7 +4,7 @@ use crate::stage::{DIRECT, SOON, TUNNEL, Way, fails_with, well};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::{fs, time::Duration};
-use weft_tests::{Mesh, app, cgroup, eventually, require_kernel};
+use weft_tests::{Mesh, app, cgroup, eventually, process::kill_group, require_kernel};
 
 /// Waits until the agent of a node says that a pod of the bookshop is in this state, or not there.
 fn await_state(mesh: &Mesh, node: &str, pod: &str, state: Option<&str>) -> Result<()> {
@@ -114,5 +114,36 @@ fn a_namespace_that_vanishes_is_noticed_and_the_others_go_on() -> Result<()> {
         let got = dead.call(&mesh, &["get", &to.to_string(), "--patience", "2"])?;
         fails_with("to nobody", &got, &["ECONNRESET", "ETIMEDOUT", "EAGAIN", "EHOSTUNREACH"])?;
     }
+    Ok(())
+}
+
+#[test]
+fn a_pod_that_left_while_no_agent_ran_is_let_go_by_the_next() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mut mesh = Mesh::bookshop("left-alone")?;
+    let way = Way { path: "tunnel", from: "bookshop/web", to: "bookshop/payments" };
+    let agent = mesh.agent("node-b")?;
+    kill_group(agent.id());
+    agent.process().wait(SOON)?;
+    let file = "33-payments.yaml";
+    let with = fs::read_to_string(mesh.control.manifests.join(file))?;
+    let without = with.replacen("    app: payments\n", "    app: payments\n    weft.dev/mesh: disabled\n", 1);
+    ensure!(with != without, "the example has changed");
+    mesh.control.apply(file, &without)?;
+    // The next one knows nothing of before but what is pinned in the kernel.
+    fs::remove_dir_all(mesh.cluster.run.directory().join("node-b/cache"))?;
+    let agent = mesh.agent("node-b")?;
+    agent.start_again()?;
+    agent.wait_ready()?;
+    await_state(&mesh, "node-b", "payments", Some("outside"))?;
+    // Its own again: what comes reaches it, and nothing of the agent's is left there.
+    for to in way.targets(&mesh, 8080)? {
+        eventually(SOON, || well("to who has left", &way.call(&mesh, &["get", &to.to_string()])?))?;
+    }
+    let bpf = mesh.agents["node-b"].ask(&["bpf"])?;
+    let programs = bpf["programs"].as_array().context("no programs")?;
+    ensure!(programs.iter().filter(|p| !p["pod"].is_null()).count() == 1, "only reviews has one: {bpf}");
     Ok(())
 }
