@@ -18,6 +18,8 @@ mod closed;
 mod encrypt;
 #[path = "mesh/intruder.rs"]
 mod intruder;
+#[path = "mesh/link_local.rs"]
+mod link_local;
 #[path = "mesh/manners.rs"]
 mod manners;
 #[path = "mesh/membership.rs"]

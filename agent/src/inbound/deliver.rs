@@ -24,8 +24,10 @@ pub async fn deliver(pod: &Pod, client: Client, to: SocketAddr) -> io::Result<Tc
         let to = SocketAddr::new(ip, to.port());
         return sockets::connect(sockets::open(&pod.netns, to)?, to).await;
     }
-    if client.ip.is_ipv4() != to.is_ipv4() {
-        // A client of the other family (its service has addresses of both): no packet can carry both addresses.
+    if client.ip.is_ipv4() != to.is_ipv4() || is_link_local(client.ip) {
+        // A client of the other family (its service has addresses of both): no packet can carry both addresses. Or one whose
+        // address means something on its link alone: the application's answers would go there, and not back to us. The pod's
+        // own address stands in for such a client.
         return sockets::connect(marked(pod, to)?, to).await;
     }
     if let Some(port) = client.port {
@@ -38,6 +40,10 @@ pub async fn deliver(pod: &Pod, client: Client, to: SocketAddr) -> io::Result<Tc
     let socket = transparent(pod, to)?;
     sockets::bind_address(&socket, client.ip)?;
     sockets::connect(socket, to).await
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
 async fn from_port(pod: &Pod, client: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {

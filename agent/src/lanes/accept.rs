@@ -79,7 +79,7 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
                     // Should this process die now, its peer must see a reset and not a clean end.
                     let _ = tcp.set_zero_linger();
                 }
-                let (client, local) = (canonical(client), canonical(local));
+                let (client, local) = (canonical(client), with_scope(local));
                 let accepted =
                     Accepted { pod: pod.clone(), tcp, client, local, permit, drain: drain.clone() };
                 let lane = lane.clone();
@@ -109,6 +109,14 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
 /// ones are told apart by their record.
 fn leads_back(role: Role, application: Application, local: SocketAddr, own: SocketAddr) -> bool {
     application == Application::InPod && matches!(role, Role::Inbound | Role::Hbone) && local == own
+}
+
+/// An accepted socket's own address in canonical form. A link-local one keeps its scope: nobody reaches it without.
+fn with_scope(local: SocketAddr) -> SocketAddr {
+    match local {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => local,
+        _ => canonical(local),
+    }
 }
 
 /// Closes `tcp` so that the peer sees a reset, never a clean end.
