@@ -63,3 +63,27 @@ fn a_peer_that_never_ends_is_not_waited_for_without_end() {
         assert_eq!(far.read(&mut [0; 1]).await.unwrap(), 0);
     });
 }
+
+/// What a reader says of a peer that sends records of this kind and content, one after the other.
+async fn heard_of(kind: Kind, content: &[u8], records: u32) -> io::Result<usize> {
+    let (mut near, mut far) = pair().await;
+    for _ in 0..records {
+        near.seal(kind, content).unwrap();
+    }
+    near.seal(Kind::Data, b"at last").unwrap();
+    near.flush().await.unwrap();
+    far.read(&mut [0; 16]).await
+}
+
+#[test]
+fn a_peer_gets_only_so_many_records_without_data() {
+    on_worker(async {
+        assert_eq!(heard_of(Kind::Data, &[], MOST_EMPTY).await.unwrap(), 7);
+        // Nothing, again and again; and a message of which every record brings one byte.
+        for (kind, content) in [(Kind::Data, &[][..]), (Kind::Handshake, &[0])] {
+            let error = heard_of(kind, content, MOST_EMPTY + 1).await.unwrap_err();
+            let cause = error.get_ref().and_then(|e| e.downcast_ref::<BadRecord>());
+            assert!(matches!(cause, Some(BadRecord::Flood | BadRecord::Message)), "{error}");
+        }
+    });
+}
