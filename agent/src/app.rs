@@ -14,7 +14,7 @@ use crate::{
     admin::Admin,
     config::Config,
     keeper::KeeperClient,
-    kernel::{Kernel, KernelConfig},
+    kernel::{Kernel, KernelConfig, text},
     lanes::{Lanes, Shared},
     pods::{DirectorySource, Enroller, listeners::ListenerName, roster::Roster, source},
     state::State,
@@ -28,7 +28,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::DirBuilderExt,
     sync::{Arc, Mutex},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 use tokio::sync::Notify;
 use view::View;
@@ -83,6 +83,7 @@ pub async fn run(config: Config, log: LogHandle, keeper: Arc<KeeperClient>) -> R
     let admin = Arc::new(admin(&base, log, roster.clone(), kernel.clone()));
     let mut endpoints = endpoints::start(&base.config, &admin)?;
     observe::start(&mut endpoints, &admin, kernel.as_deref(), roster.local.clone())?;
+    endpoints.spawn(forget_the_start(base.ready.clone()));
     let discovery = tokio::spawn(client.run());
     tokio::select! {
         cause = shutdown.requested() => tracing::info!(%cause, "draining"),
@@ -109,6 +110,18 @@ pub async fn run(config: Config, log: LogHandle, keeper: Arc<KeeperClient>) -> R
     }
     tracing::info!("bye");
     Ok(())
+}
+
+/// Lets go of the pages of the program that only the start needed, once it is over.
+async fn forget_the_start(ready: Ready) {
+    /// What follows readiness at once still belongs to it.
+    const AFTER: Duration = Duration::from_secs(3);
+    ready.wait().await;
+    tokio::time::sleep(AFTER).await;
+    match text::let_go() {
+        Ok(bytes) => tracing::debug!(bytes, "let go of the program's pages"),
+        Err(error) => tracing::debug!(%error, "cannot let go of the program's pages"),
+    }
 }
 
 /// Locks the kernel's side. A panic elsewhere leaves maps that the next reconcile puts right.

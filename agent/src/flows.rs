@@ -27,8 +27,8 @@ const REFRESH: Duration = Duration::from_secs(2);
 
 /// A reading is followed by a rest of this many times its length. The kernel shows every socket of the pods, those of
 /// tunnelled connections too: with many thousands held, reading must not become what the agent mostly does.
-const REST: u32 = 50;
-/// The longest rest.
+pub(crate) const REST: u32 = 50;
+/// The longest rest, and how often it is looked for connections that nobody has told of.
 const SELDOM: Duration = Duration::from_secs(30);
 
 /// Live connections that are followed; those beyond it are recorded when they end. Twice what the kernel's table holds,
@@ -66,17 +66,25 @@ impl KernelFlows {
         self.began = kernel::now();
         let mut batch = Vec::new();
         // Not at once: openings that wait in the ring are to be counted before their connections are found in the table.
-        let mut due = tokio::time::Instant::now() + REFRESH;
+        let (mut rest, mut due) = (REFRESH, tokio::time::Instant::now() + REFRESH);
         loop {
             tokio::select! {
-                read = events.next(&mut batch) => read?,
+                read = events.next(&mut batch) => {
+                    read?;
+                    let none = self.open.is_empty();
+                    batch.drain(..).for_each(|event| self.take(&event));
+                    if none && !self.open.is_empty() {
+                        due = due.min(tokio::time::Instant::now() + rest);
+                    }
+                }
                 () = tokio::time::sleep_until(due) => {
                     let began = Instant::now();
                     self.refresh(&flows.all());
-                    due = tokio::time::Instant::now() + (began.elapsed() * REST).clamp(REFRESH, SELDOM);
+                    rest = (began.elapsed() * REST).clamp(REFRESH, SELDOM);
+                    // While there is no direct connection, there is nothing to read but the sockets of all others.
+                    due = tokio::time::Instant::now() + if self.open.is_empty() { SELDOM } else { rest };
                 }
             }
-            batch.drain(..).for_each(|event| self.take(&event));
         }
     }
 

@@ -22,6 +22,7 @@ pub mod probe;
 pub mod reconcile;
 mod stats;
 mod sys;
+pub mod text;
 mod turn;
 mod vault;
 

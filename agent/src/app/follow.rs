@@ -3,6 +3,7 @@
 
 use super::{AppError, lock};
 use crate::{
+    flows::REST,
     inbound::{cut_refused, revoke},
     keeper::{KeeperClient, client::Wish},
     kernel::Flows,
@@ -55,20 +56,28 @@ impl Follower {
         // The sender lives as long as the process.
         let _ = self.listed.wait_for(Option::is_some).await;
         let mut revoked_at = self.shared.store.load().version;
-        let mut settled_at = Instant::now();
+        // Until when connections are judged again, and when that is next due.
+        let (mut unsettled_until, mut due) = (None, Instant::now());
         let mut issued = self.shared.certs.changes();
         loop {
             let snapshot = self.shared.store.load();
             let listed = self.listed.borrow_and_update().clone().unwrap_or_default();
             self.enroller.sync(&listed, &snapshot).await;
             // New connections are judged by the new policies from here on; now for those that were there before, and for a
-            // while once more each turn, for those that were being judged by the old ones meanwhile.
+            // while again and again, for those that were being judged by the old ones meanwhile.
             if snapshot.version != revoked_at {
                 revoked_at = snapshot.version;
-                settled_at = Instant::now() + HANDSHAKE;
+                due = Instant::now();
+                unsettled_until = Some(due + HANDSHAKE);
             }
-            if Instant::now() <= settled_at {
+            let now = Instant::now();
+            if let Some(end) = unsettled_until
+                && now >= due
+            {
                 self.revoke(&snapshot);
+                // It reads every socket of the pods: with many thousands held, it must not be all that is done.
+                due = Instant::now() + now.elapsed() * REST;
+                unsettled_until = Some(end).filter(|end| now <= *end);
             }
             self.become_ready()?;
             let is_ready = self.ready.is_none();
