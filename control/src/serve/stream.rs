@@ -23,8 +23,9 @@ use weft_io::discovery::{
     },
 };
 
-/// Responses are cut at about this many bytes: others' clients accept 4 MiB where nobody told them better.
-const RESPONSE_BYTES: usize = 2 << 20;
+/// Responses are cut at about this many bytes: others' clients accept 4 MiB where nobody told them better, and whoever
+/// reads them keeps room for the largest.
+const RESPONSE_BYTES: usize = 512 << 10;
 
 /// A node must know what a workload forbids before it learns of the workload.
 const ORDER: [Kind; 2] = [Kind::Authorization, Kind::Address];

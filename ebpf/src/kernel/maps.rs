@@ -39,7 +39,7 @@ pub static ARRIVALS: LruHashMap<ArrivalKey, Arrival> = LruHashMap::with_max_entr
 #[map]
 pub static LISTENERS: SockHash<ListenerKey> = SockHash::with_max_entries(1 << 16, 0);
 #[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 19, 0);
 #[map]
 pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(16, 0);
 /// The agent's own: see its `kernel/vault.rs`.

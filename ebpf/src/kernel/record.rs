@@ -18,7 +18,7 @@ use weft_ebpf_abi::{
 
 /// The reader polls; it is woken only when this many bytes wait, so that a storm of short connections does not pay a
 /// wake-up each.
-const WAKE_BYTES: u64 = 256 * 1024;
+const WAKE_BYTES: u64 = 128 * 1024;
 
 const AF_INET: u32 = 2;
 
