@@ -6,18 +6,17 @@ use super::{
     revoke::overtaken,
 };
 use crate::{
-    lanes::{Accepted, Closing, Lane, Permit, reset},
+    lanes::{Accepted, Closing, Lane, reset},
     outbound::connect_reason,
     pods::{Application, Pod},
 };
 use http::StatusCode;
-use std::{future::Future, net::SocketAddr, rc::Rc, sync::Arc};
-use tokio::net::TcpStream;
+use std::{future::Future, net::SocketAddr, num::NonZero, pin::Pin, rc::Rc, sync::Arc};
 use weft_io::{
-    hbone::{HeldTunnel, Incoming, ServeError, Stream, serve},
+    hbone::{HeldTunnel, Incoming, ServeError, serve},
     lifecycle::drain::Watcher,
     relay::{self, Side},
-    telemetry::{Direction, Facts, Path, Record},
+    telemetry::{Direction, Facts, Path},
 };
 use weft_model::{Identity, NetworkAddress, Reason, Snapshot, Workload};
 
@@ -122,17 +121,17 @@ struct Tunnel {
 impl Tunnel {
     /// Carries one stream.
     fn carry(self, incoming: Incoming) -> impl Future<Output = ()> {
-        // On the heap while it lasts: a connection that is held for hours should not keep room for how it began.
+        // One after the other on the heap: a connection that is held for hours should not keep room for how it began.
         let admission = Box::pin(self.admit(incoming));
         async move {
-            if let Some(admitted) = admission.await {
-                admitted.relay().await;
+            if let Some(relaying) = admission.await {
+                relaying.await;
             }
         }
     }
 
     /// Decides on one stream and connects it to the application. Where it comes to nothing, all has been said.
-    async fn admit(self, incoming: Incoming) -> Option<Admitted> {
+    async fn admit(self, incoming: Incoming) -> Option<Relaying> {
         let Self { lane, pod, hop, local, drain } = self;
         let snapshot = lane.shared.store.load();
         let Some(workload) = pod.workload(&snapshot).cloned() else {
@@ -196,27 +195,17 @@ impl Tunnel {
             return None;
         };
         record.open();
-        Some(Admitted { app, stream, record, closing, _permit: permit })
+        Some(Box::pin(async move {
+            let meter = record.counters().meter(Side::Right);
+            let end = relay::tunnel(app, stream, &meter, closing.wait(&record)).await;
+            record.finish(closing.reason(end, Side::Right));
+            drop(permit);
+        }))
     }
 }
 
-/// A stream that leads to the application.
-struct Admitted {
-    app: TcpStream,
-    stream: Stream,
-    record: Record,
-    closing: Closing,
-    _permit: Permit,
-}
-
-impl Admitted {
-    async fn relay(self) {
-        let Self { app, stream, record, closing, _permit } = self;
-        let meter = record.counters().meter(Side::Right);
-        let end = relay::tunnel(app, stream, &meter, closing.wait(&record)).await;
-        record.finish(closing.reason(end, Side::Right));
-    }
-}
+/// What is left to do once a stream leads to the application.
+type Relaying = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Whom a stream comes from: the client that the peer speaks for where it may, else the peer itself.
 fn originator(
@@ -234,7 +223,7 @@ fn originator(
     let source = SocketAddr::new(client.ip, client.port.unwrap_or(0));
     let mut facts = facts(snapshot, workload, source, local);
     facts.path = Path::Tunnel;
-    facts.trace = incoming.traceparent.map(|t| t.trace_id);
+    facts.trace = incoming.traceparent.and_then(|t| NonZero::new(t.trace_id));
     facts.hbone_addr = Some(local);
     facts.source_identity = Some(Identity::clone(&incoming.peer));
     facts.destination_identity = Some(workload.identity());

@@ -10,11 +10,11 @@ use crate::{
     lanes::{Accepted, Closing, Lane, Permit, reset},
     pods::Pod,
 };
-use std::{future::Future, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{future::Future, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc};
 use tokio::net::TcpStream;
 use weft_io::{
     lifecycle::drain::Watcher,
-    relay::{self, Side},
+    relay::{self, RelayEnd, Side},
     telemetry::Record,
 };
 use weft_model::{Reason, decide::Drawn};
@@ -66,22 +66,16 @@ fn drawn(arrival: &Arrival) -> Drawn {
     }
 }
 
-/// A connection whose way is open.
-struct Opened {
-    tcp: TcpStream,
-    upstream: Upstream,
-    record: Record,
-    closing: Closing,
-    _permit: Permit,
-}
+/// What is left to do once the way of a connection is open.
+type Relaying = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Carries a connection, once `opening` has led to one.
-fn carry(opening: impl Future<Output = Option<Opened>> + 'static) -> impl Future<Output = ()> {
-    // On the heap while it lasts: a connection that is held for hours should not keep room for how it began.
+fn carry(opening: impl Future<Output = Option<Relaying>> + 'static) -> impl Future<Output = ()> {
+    // One after the other on the heap: a connection that is held for hours should not keep room for how it began.
     let opening = Box::pin(opening);
     async move {
-        if let Some(opened) = opening.await {
-            opened.relay().await;
+        if let Some(relaying) = opening.await {
+            relaying.await;
         }
     }
 }
@@ -98,7 +92,7 @@ async fn open(
     (destination, drawn): (SocketAddr, Drawn),
     (drain, permit): (Watcher, Permit),
     door: Door,
-) -> Option<Opened> {
+) -> Option<Relaying> {
     let snapshot = lane.shared.store.load();
     let Some(source) = pod.workload(&snapshot).cloned() else {
         reset(tcp);
@@ -127,17 +121,22 @@ async fn open(
     }
     // An application that does not want its small writes delayed has said so on a socket that we cannot see.
     let _ = tcp.set_nodelay(true);
-    Some(Opened { tcp, upstream, record, closing, _permit: permit })
+    Some(match upstream {
+        Upstream::Tunnel(stream) => Box::pin(async move {
+            let meter = record.counters().meter(Side::Left);
+            let end = relay::tunnel(tcp, stream, &meter, closing.wait(&record)).await;
+            finish(record, &closing, end, permit);
+        }),
+        Upstream::Plain(server) => Box::pin(async move {
+            let meter = record.counters().meter(Side::Left);
+            let end = relay::plain(tcp, server, &meter, closing.wait(&record)).await;
+            finish(record, &closing, end, permit);
+        }),
+    })
 }
 
-impl Opened {
-    async fn relay(self) {
-        let Self { tcp, upstream, record, closing, _permit } = self;
-        let meter = record.counters().meter(Side::Left);
-        let end = match upstream {
-            Upstream::Tunnel(stream) => relay::tunnel(tcp, stream, &meter, closing.wait(&record)).await,
-            Upstream::Plain(server) => relay::plain(tcp, server, &meter, closing.wait(&record)).await,
-        };
-        record.finish(closing.reason(end, Side::Left));
-    }
+/// Says how the connection ended, and makes room for another.
+fn finish(record: Record, closing: &Closing, end: RelayEnd, permit: Permit) {
+    record.finish(closing.reason(end, Side::Left));
+    drop(permit);
 }

@@ -7,6 +7,7 @@ use crate::{
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZero,
     sync::Arc,
 };
 use tokio::net::TcpStream;
@@ -40,7 +41,7 @@ pub async fn open(
         Outbound::Tunnel(tunnel) => {
             // What the servers' side logs of this connection can be found by it.
             let trace = Traceparent::new(rand::random(), rand::random());
-            record.update(|facts| facts.trace = Some(trace.trace_id));
+            record.update(|facts| facts.trace = NonZero::new(trace.trace_id));
             open_tunnel(lane, pod, source, &tunnel, client, trace).await.map(Upstream::Tunnel)
         }
         Outbound::Plain { to, .. } => {

@@ -4,6 +4,7 @@ use super::{Live, Telemetry};
 use serde::Serialize;
 use std::{
     net::SocketAddr,
+    num::NonZero,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -116,7 +117,7 @@ pub struct Facts {
     /// The policy that allowed or refused the connection.
     pub policy: Option<PolicyKey>,
     /// The trace that the connection belongs to, as its `traceparent` says: the same at both proxies.
-    pub trace: Option<u128>,
+    pub trace: Option<NonZero<u128>>,
 }
 
 impl Facts {

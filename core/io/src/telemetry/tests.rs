@@ -233,7 +233,7 @@ fn the_access_log_as_json_sees_bytes_from_its_own_side() {
     worker.record(facts(&store(), Direction::Outbound)).finish(Reason::Ok);
     let mut facts = facts(&store(), Direction::Inbound);
     facts.policy = Some("shop/no-web".parse().unwrap());
-    facts.trace = Some(0xabc);
+    facts.trace = std::num::NonZero::new(0xabc);
     let record = worker.record(facts);
     record.counters().add_to_server(10);
     record.finish(Reason::PolicyDenied);
