@@ -211,6 +211,12 @@ fn istio_understands_our_workload() {
         "networkMode": "HOST_NETWORK",
     } });
     assert_eq!(as_istio_reads(program, &Delta::Workload(workload().into())), expected);
+    // What Istio does not know of is an extension to it, and changes nothing else.
+    let mut encrypted = workload();
+    encrypted.always_encrypt = true;
+    let mut expected = expected;
+    expected["workload"]["extensions"] = json!([{ "name": "weft.dev/always-encrypt" }]);
+    assert_eq!(as_istio_reads(program, &Delta::Workload(encrypted.into())), expected);
 }
 
 #[test]
