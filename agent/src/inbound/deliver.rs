@@ -24,6 +24,10 @@ pub async fn deliver(pod: &Pod, client: Client, to: SocketAddr) -> io::Result<Tc
         let to = SocketAddr::new(ip, to.port());
         return sockets::connect(sockets::open(&pod.netns, to)?, to).await;
     }
+    if let Err(error) = pod.keep_deliveries_inside().await {
+        tracing::error!(pod = %pod.spec, %error, "nothing can be delivered to the pod; trying again with the next connection");
+        return Err(io::Error::other(error));
+    }
     if client.ip.is_ipv4() != to.is_ipv4() || is_link_local(client.ip) {
         // A client of the other family (its service has addresses of both): no packet can carry both addresses. Or one whose
         // address means something on its link alone: the application's answers would go there, and not back to us. The pod's

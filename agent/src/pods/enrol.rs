@@ -230,7 +230,7 @@ impl Enroller {
         if is_known {
             self.waiting.insert(name.clone(), pod.cookie());
         }
-        routes::add(&pod.netns).await?;
+        routes::prepare(&pod.netns)?;
         let listeners = self.listen(&pod)?;
         let entry = Enrolled { pod: pod.clone(), workload, listeners };
         let entered = match self.serve(&entry).await {

@@ -1,7 +1,11 @@
 //! A pod that the agent serves.
 
-use super::{Netns, PodSpec};
+use super::{
+    Netns, PodSpec,
+    routes::{self, RouteError},
+};
 use std::{io, net::IpAddr, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use weft_model::{Snapshot, Workload, WorkloadUid};
 
@@ -27,6 +31,8 @@ pub struct Pod {
     pub application: Application,
     /// Device and inode of the namespace: a path may come to stand for another one.
     file: (u64, u64),
+    /// Whether deliveries stay inside it.
+    routed: OnceCell<()>,
     left: CancellationToken,
     gone: CancellationToken,
 }
@@ -36,15 +42,15 @@ impl Pod {
     pub fn open(spec: PodSpec, workload: WorkloadUid) -> io::Result<Self> {
         let netns = Netns::open(&spec.netns)?;
         let file = file_of(&spec.netns)?;
-        let (left, gone) = <_>::default();
-        Ok(Self { spec, netns, workload, application: Application::InPod, file, left, gone })
+        let (routed, left, gone) = <_>::default();
+        Ok(Self { spec, netns, workload, application: Application::InPod, file, routed, left, gone })
     }
 
     /// A workload for which the agent listens in its own namespace, its application being at `ip`.
     pub fn explicit(spec: PodSpec, workload: WorkloadUid, ip: IpAddr) -> io::Result<Self> {
         let netns = Netns::own()?;
-        let (file, left, gone) = <_>::default();
-        Ok(Self { spec, netns, workload, application: Application::At(ip), file, left, gone })
+        let (file, routed, left, gone) = <_>::default();
+        Ok(Self { spec, netns, workload, application: Application::At(ip), file, routed, left, gone })
     }
 
     /// What the mesh knows of it now; `None` when it is no longer known.
@@ -60,6 +66,12 @@ impl Pod {
     /// Whether its path still leads to its namespace.
     pub fn is_there(&self) -> bool {
         file_of(&self.spec.netns).is_ok_and(|file| file == self.file)
+    }
+
+    /// Makes sure that what is delivered stays inside it, answers included. It costs every later connection of the pod something,
+    /// so a pod that gets no deliveries goes without.
+    pub async fn keep_deliveries_inside(&self) -> Result<(), RouteError> {
+        self.routed.get_or_try_init(|| routes::add(&self.netns)).await.copied()
     }
 
     /// Nothing is accepted for it from here on; what is open may go on.
