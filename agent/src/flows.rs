@@ -8,11 +8,13 @@
 //! went over it before this agent first looked are not counted by this agent: those between its predecessor's last look
 //! and that are in no metric. The access log has the connection's own totals.
 
+mod brief;
 mod facts;
 
 pub use crate::pods::roster::LocalPods;
 
 use crate::kernel::{self, Ending, Event, EventKind, Events, Flow, Flows, Verdict};
+use brief::Templates;
 use facts::{Seen, told};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::{
@@ -41,6 +43,11 @@ pub struct KernelFlows {
     store: Arc<SnapshotStore>,
     pods: LocalPods,
     open: FxHashMap<u64, Followed>,
+    /// Opened in the batch of events that is being taken: most of them end in it, too.
+    fresh: FxHashMap<u64, Flow>,
+    /// Those that did.
+    brief: Vec<Flow>,
+    templates: Templates,
     /// When this began, on the kernel's monotonic clock.
     began: Duration,
 }
@@ -56,7 +63,8 @@ impl KernelFlows {
     /// Records with `worker`, naming workloads by `store` and `pods`. What was opened before `began`, on the kernel's
     /// monotonic clock, is not counted as opened again.
     pub fn new(worker: Worker, store: Arc<SnapshotStore>, pods: LocalPods, began: Duration) -> Self {
-        Self { worker, store, pods, open: FxHashMap::default(), began }
+        let (open, fresh, brief, templates) = Default::default();
+        Self { worker, store, pods, open, fresh, brief, templates, began }
     }
 
     /// Follows the kernel until the future is dropped.
@@ -73,6 +81,7 @@ impl KernelFlows {
                     read?;
                     let none = self.open.is_empty();
                     batch.drain(..).for_each(|event| self.take(&event));
+                    self.settle();
                     if none && !self.open.is_empty() {
                         due = due.min(tokio::time::Instant::now() + rest);
                     }
@@ -88,14 +97,20 @@ impl KernelFlows {
         }
     }
 
-    /// Records one event.
+    /// Takes one event; what follows from it is told with [`KernelFlows::settle`] at the latest.
     pub fn take(&mut self, event: &Event) {
         let flow = &event.flow;
+        if is_others(flow) {
+            return;
+        }
         match event.kind {
-            EventKind::Open => self.follow(flow, true),
+            // Who watches hears of every opening.
+            EventKind::Open if self.worker.telemetry().flows.is_watched() => self.follow(flow, true),
+            EventKind::Open => drop(self.fresh.insert(flow.socket, *flow)),
             EventKind::Deny => {
                 self.begin(flow).into_iter().for_each(|r| r.finish(Reason::PolicyDenied));
             }
+            EventKind::Close if self.fresh.remove(&flow.socket).is_some() => self.brief.push(*flow),
             EventKind::Close => {
                 let followed = self.open.remove(&flow.socket);
                 let records = followed.map_or_else(|| self.begin(flow), |f| f.records);
@@ -111,6 +126,17 @@ impl KernelFlows {
                     }
                 }
             }
+        }
+    }
+
+    /// Tells of what began, or began and ended, with the events that were taken.
+    pub fn settle(&mut self) {
+        for (_, flow) in std::mem::take(&mut self.fresh) {
+            self.follow(&flow, true);
+        }
+        if !self.brief.is_empty() {
+            let (snapshot, pods) = (self.store.load(), self.pods.load_full());
+            self.templates.tell(&self.worker, &snapshot, &pods, &mut self.brief);
         }
     }
 
@@ -157,13 +183,11 @@ impl KernelFlows {
 
     /// The records of `flow`, none where it is not for this reader to tell.
     fn begin(&self, flow: &Flow) -> Vec<Record> {
-        if matches!(flow.verdict, Verdict::Agent | Verdict::Own) {
+        if is_others(flow) {
             return Vec::new();
         }
         let snapshot = self.store.load();
-        let pods = self.pods.load();
-        let workload = |cookie: u64| snapshot.workload(pods.get(&cookie)?).cloned();
-        let seen = Seen { source: workload(flow.source), destination: flow.destination.and_then(workload) };
+        let seen = Seen::of(flow, &snapshot, &self.pods.load());
         let age = flow.updated.saturating_sub(flow.opened);
         let now = Instant::now();
         let started = now.checked_sub(age).unwrap_or(now);
@@ -176,6 +200,12 @@ impl Drop for KernelFlows {
     fn drop(&mut self) {
         self.open.drain().flat_map(|(_, followed)| followed.records).for_each(Record::leave);
     }
+}
+
+/// Whether it is not for this reader to tell: the lanes tell of what goes through the agent, and nobody of a pod that talks
+/// to itself.
+fn is_others(flow: &Flow) -> bool {
+    matches!(flow.verdict, Verdict::Agent | Verdict::Own)
 }
 
 /// Counts the connection as opened, unless the agent before this one did. Says nothing new of one that was counted.

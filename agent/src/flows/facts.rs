@@ -4,9 +4,10 @@ use crate::{
     inbound,
     kernel::{Flow, Verdict},
 };
+use rustc_hash::FxHashMap;
 use std::{net::SocketAddr, sync::Arc};
 use weft_io::telemetry::{Direction, Facts, Path};
-use weft_model::{NetworkAddress, PolicyKey, Snapshot, Workload, decide, policy::Connection};
+use weft_model::{NetworkAddress, PolicyKey, Snapshot, Workload, WorkloadUid, decide, policy::Connection};
 
 /// The workloads at both ends, where they are known.
 pub struct Seen {
@@ -14,6 +15,14 @@ pub struct Seen {
     pub source: Option<Arc<Workload>>,
     /// The server's, when it was reached (or refused) on this node.
     pub destination: Option<Arc<Workload>>,
+}
+
+impl Seen {
+    /// Who is at the ends of `flow`, by the `pods` of this node.
+    pub fn of(flow: &Flow, snapshot: &Snapshot, pods: &FxHashMap<u64, WorkloadUid>) -> Self {
+        let workload = |cookie: u64| snapshot.workload(pods.get(&cookie)?).cloned();
+        Self { source: workload(flow.source), destination: flow.destination.and_then(workload) }
+    }
 }
 
 /// The facts of `flow` from each side that is told: both, or only the client's where the server is not on this node.

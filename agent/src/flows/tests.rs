@@ -1,8 +1,8 @@
 use super::*;
 use arc_swap::ArcSwap;
-use weft_io::telemetry::{AccessLog, Config, Direction, Path, Telemetry};
+use weft_io::telemetry::{AccessLog, AccessLogConfig, Config, Direction, ENDED_KEPT, Path, Telemetry};
 use weft_model::{
-    Delta, NetworkAddress, Policy, Service, Workload, WorkloadUid,
+    Delta, NetworkAddress, Policy, Service, ServiceKey, Workload, WorkloadUid,
     policy::{Action, PolicyScope, Rule},
 };
 
@@ -13,10 +13,15 @@ const BEGAN: Duration = Duration::from_secs(9);
 struct World {
     flows: KernelFlows,
     telemetry: Arc<Telemetry>,
+    store: Arc<SnapshotStore>,
 }
 
 impl World {
     fn new() -> Self {
+        Self::logging_to(AccessLog::off())
+    }
+
+    fn logging_to(log: AccessLog) -> Self {
         let store = Arc::new(SnapshotStore::default());
         let mut service = Service::new("shop", "db", "db.shop.svc.cluster.local");
         service.addresses = vec![NetworkAddress::new("".into(), "10.96.0.1".parse().unwrap())];
@@ -36,13 +41,14 @@ impl World {
             Delta::Workload(Box::new(db)),
         ]);
         let pods: [(u64, WorkloadUid); 2] = [(1, "k//Pod/shop/web".into()), (2, "k//Pod/shop/db".into())];
-        let telemetry = Telemetry::new(&Config::default(), AccessLog::off());
+        let telemetry = Telemetry::new(&Config::default(), log);
         let pods: LocalPods = Arc::new(ArcSwap::from_pointee(pods.into_iter().collect()));
-        Self { flows: KernelFlows::new(telemetry.worker(9), store, pods, BEGAN), telemetry }
+        Self { flows: KernelFlows::new(telemetry.worker(9), store.clone(), pods, BEGAN), telemetry, store }
     }
 
     fn take(&mut self, kind: EventKind, flow: Flow) {
         self.flows.take(&Event { kind, flow });
+        self.flows.settle();
     }
 
     fn live(&self) -> usize {
@@ -107,6 +113,92 @@ fn a_direct_connection_is_told_from_both_sides() {
         assert!(received.ends_with(" 150"), "{received}");
         assert!(received.contains("destination_service_name=\"db\""), "{received}");
     }
+}
+
+/// What is told of a connection, whether it was seen while it lived or not: series, log lines, and what `flows` shows of it.
+fn told_of(flow: Flow, at_once: bool) -> (Vec<String>, Vec<String>, Vec<String>) {
+    let (pipe, out) = std::io::pipe().unwrap();
+    let log = AccessLog::new(AccessLogConfig::default(), out).unwrap();
+    let mut world = World::logging_to(log);
+    world
+        .flows
+        .take(&Event { kind: EventKind::Open, flow: Flow { bytes_sent: 0, bytes_received: 0, ..flow } });
+    if !at_once {
+        world.flows.settle();
+        assert_eq!(world.live(), 2);
+    }
+    world.flows.take(&Event { kind: EventKind::Close, flow });
+    world.flows.settle();
+    assert_eq!(world.live(), 0);
+    let mut series: Vec<_> = world.telemetry.scrape().lines().map(str::to_owned).collect();
+    series.retain(|line| line.starts_with("istio_tcp") || line.contains("active"));
+    series.sort();
+    let ended = world.telemetry.connections.ended();
+    let mut ended: Vec<_> = ended
+        .iter()
+        .map(|e| {
+            let (facts, counters) = (e.connection.facts(), &e.connection.counters);
+            format!("{:?} {} {counters:?} {facts:?}", e.reason, e.opened)
+        })
+        .collect();
+    ended.sort();
+    drop(world);
+    // What is left of a line when its time is cut off.
+    let lines = std::io::read_to_string(pipe).unwrap();
+    let mut lines: Vec<_> = lines.lines().map(|l| l.split_once(' ').unwrap().1.to_owned()).collect();
+    lines.sort();
+    (series, lines, ended)
+}
+
+#[test]
+fn a_connection_that_nobody_saw_alive_is_told_like_one_that_was_seen() {
+    for ending in [Ending::Peace, Ending::ClientReset] {
+        // So that both ages are the same to the millisecond, it took no time.
+        let flow = Flow { ending, opened: Duration::from_secs(13), ..direct() };
+        let (series, lines, ended) = told_of(flow, true);
+        let of_seen = told_of(flow, false);
+        assert_eq!((&series, &ended), (&of_seen.0, &of_seen.2));
+        let stripped = |lines: &[String]| -> Vec<String> {
+            lines.iter().map(|l| l.split(" duration=").next().unwrap_or_default().to_owned()).collect()
+        };
+        assert_eq!(stripped(&lines), stripped(&of_seen.1));
+        assert!(lines.len() == 2 && ended.len() == 2, "{lines:#?} {ended:#?}");
+        assert!(lines.iter().all(|l| l.contains(" duration=\"0ms\"")), "{lines:#?}");
+        let resets = lines.iter().filter(|l| l.ends_with(" error=\"client_reset\"")).count();
+        assert_eq!(resets, if ending == Ending::Peace { 0 } else { 2 });
+    }
+}
+
+#[test]
+fn what_is_remembered_of_many_are_the_last() {
+    let mut world = World::new();
+    for port in 1..=1000 {
+        let flow = Flow { socket: port.into(), client: Some(([10, 0, 0, 1], port).into()), ..direct() };
+        world.flows.take(&Event { kind: EventKind::Open, flow });
+        world.flows.take(&Event { kind: EventKind::Close, flow });
+    }
+    world.flows.settle();
+    let ended = world.telemetry.connections.ended();
+    assert_eq!(ended.last().unwrap().connection.facts().source_addr.port(), 1000);
+    assert_eq!(ended.len(), ENDED_KEPT);
+    let text = world.telemetry.scrape();
+    let closed = text.lines().filter(|l| l.starts_with("istio_tcp_connections_closed_total"));
+    assert!(closed.clone().all(|l| l.ends_with(" 1000")) && closed.count() == 2, "{text}");
+}
+
+#[test]
+fn a_change_of_the_mesh_is_seen_by_the_next_connection() {
+    let mut world = World::new();
+    let pass = |world: &mut World| {
+        world.flows.take(&Event { kind: EventKind::Open, flow: direct() });
+        world.flows.take(&Event { kind: EventKind::Close, flow: direct() });
+        world.flows.settle();
+        world.telemetry.connections.ended().last().unwrap().connection.facts()
+    };
+    assert!(pass(&mut world).service.is_some());
+    let key = ServiceKey { namespace: "shop".into(), hostname: "db.shop.svc.cluster.local".into() };
+    world.store.apply(vec![Delta::ServiceGone(key)]);
+    assert!(pass(&mut world).service.is_none());
 }
 
 #[test]
@@ -240,7 +332,7 @@ fn the_end_of_what_the_agent_before_saw_opening_is_an_end_only() {
 
 #[test]
 fn an_agent_that_goes_ends_no_connection() {
-    let World { mut flows, telemetry } = World::new();
+    let World { mut flows, telemetry, .. } = World::new();
     flows.take(&Event { kind: EventKind::Open, flow: direct() });
     drop(flows);
     assert!(telemetry.connections.is_empty());

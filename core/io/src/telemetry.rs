@@ -2,6 +2,7 @@
 //! of live connections and the stream of flows.
 
 pub mod access_log;
+pub mod brief;
 pub mod connections;
 pub mod flow;
 pub mod meter;
@@ -11,7 +12,8 @@ pub mod series;
 pub mod trace;
 
 pub use access_log::{AccessLog, AccessLogConfig, Format, Select};
-pub use connections::{Connections, Ended, Live};
+pub use brief::{Brief, Briefs, Template};
+pub use connections::{Connections, ENDED_KEPT, Ended, Live};
 pub use flow::{Flow, FlowEvent, FlowHub};
 pub use meter::RelayMeter;
 pub use metrics::{CONTENT_TYPE, Metrics};

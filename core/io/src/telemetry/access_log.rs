@@ -5,7 +5,7 @@
 
 mod line;
 
-use super::Live;
+use super::{Brief, Facts, Live};
 use serde::{
     Deserialize, Serialize,
     de::{IntoDeserializer, value},
@@ -14,7 +14,8 @@ use std::{
     io::{self, Write},
     str::FromStr,
     sync::{
-        atomic::{AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
@@ -85,16 +86,35 @@ impl Default for AccessLogConfig {
 #[derive(Debug)]
 pub struct AccessLog {
     config: AccessLogConfig,
-    queue: Option<mpsc::SyncSender<String>>,
+    queue: Option<mpsc::SyncSender<Lines>>,
+    /// Lines in the queue.
+    waiting: Arc<AtomicUsize>,
     writer: Option<thread::JoinHandle<()>>,
     dropped: AtomicU64,
 }
+
+/// Some lines, each with its end of line.
+#[derive(Debug, Default)]
+struct Lines {
+    text: String,
+    count: usize,
+}
+
+/// Lines of the log that are written together: many of them cost the queue no more than one. Dropping it writes what it has.
+#[derive(Debug)]
+pub(super) struct Batch<'a> {
+    log: &'a AccessLog,
+    lines: Lines,
+}
+
+/// As many lines of a batch go to the queue at once.
+const TOGETHER: usize = 64;
 
 impl AccessLog {
     /// No access log.
     pub fn off() -> Self {
         let config = AccessLogConfig { select: Select::Off, ..AccessLogConfig::default() };
-        Self { config, queue: None, writer: None, dropped: AtomicU64::new(0) }
+        Self { config, queue: None, waiting: Arc::default(), writer: None, dropped: AtomicU64::new(0) }
     }
 
     /// A log that a thread of its own writes to `out`. Fails when the thread cannot be started.
@@ -103,9 +123,12 @@ impl AccessLog {
             return Ok(Self::off());
         }
         let (sender, lines) = mpsc::sync_channel(config.queue.max(1));
-        let writer =
-            thread::Builder::new().name("access-log".to_owned()).spawn(move || write_lines(&lines, out))?;
-        Ok(Self { config, queue: Some(sender), writer: Some(writer), dropped: AtomicU64::new(0) })
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let taken = waiting.clone();
+        let writer = thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || write_lines(&lines, &taken, out))?;
+        Ok(Self { config, queue: Some(sender), waiting, writer: Some(writer), dropped: AtomicU64::new(0) })
     }
 
     /// Lines lost because the writer was behind, or gone.
@@ -114,17 +137,61 @@ impl AccessLog {
     }
 
     pub(super) fn write(&self, connection: &Live, reason: Reason) {
-        let Some(queue) = &self.queue else { return };
-        if !self.config.select.takes(reason) {
+        if self.queue.is_none() || !self.config.select.takes(reason) {
             return;
         }
         let line = line::Line::of(connection, reason);
-        let line = match self.config.format {
+        let mut text = match self.config.format {
             Format::Text => line.to_string(),
             Format::Json => line.to_json(),
         };
-        if queue.try_send(line).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        text.push('\n');
+        self.send(Lines { text, count: 1 });
+    }
+
+    /// Lines that are to be written together.
+    pub(super) fn batch(&self) -> Batch<'_> {
+        Batch { log: self, lines: Lines::default() }
+    }
+
+    /// What the lines of connections with these facts have in common, for [`Batch::push`].
+    pub(super) fn common(facts: &Facts) -> String {
+        line::common_text(facts)
+    }
+
+    fn send(&self, lines: Lines) {
+        let (Some(queue), count) = (&self.queue, lines.count) else { return };
+        let waiting = self.waiting.fetch_add(count, Ordering::Relaxed);
+        if waiting + count > self.config.queue.max(1) || queue.try_send(lines).is_err() {
+            self.waiting.fetch_sub(count, Ordering::Relaxed);
+            self.dropped.fetch_add(count as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// Adds the line of a connection with these facts, of which `common` was made.
+    pub(super) fn push(&mut self, facts: &Facts, common: &str, brief: &Brief) {
+        let config = &self.log.config;
+        if self.log.queue.is_none() || !config.select.takes(brief.reason) {
+            return;
+        }
+        match config.format {
+            Format::Text => line::write_brief(&mut self.lines.text, common, facts.direction, brief),
+            Format::Json => self.lines.text.push_str(&line::Line::of_brief(facts, brief).to_json()),
+        }
+        self.lines.text.push('\n');
+        self.lines.count += 1;
+        if self.lines.count >= TOGETHER.min(config.queue / 8) {
+            self.log.send(std::mem::take(&mut self.lines));
+        }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        if self.lines.count > 0 {
+            self.log.send(std::mem::take(&mut self.lines));
         }
     }
 }
@@ -166,17 +233,19 @@ const BATCH: usize = 64 * 1024;
 /// the connection more than the line itself; after a rest the writer finds many lines, and nobody had to wake it.
 const REST: Duration = Duration::from_millis(2);
 
-fn write_lines(lines: &mpsc::Receiver<String>, mut out: impl Write) {
+fn write_lines(lines: &mpsc::Receiver<Lines>, waiting: &AtomicUsize, mut out: impl Write) {
     let mut batch = String::new();
+    let take = |batch: &mut String, lines: Lines| {
+        waiting.fetch_sub(lines.count, Ordering::Relaxed);
+        batch.push_str(&lines.text);
+    };
     while let Ok(first) = lines.recv() {
         batch.clear();
-        batch.push_str(&first);
-        batch.push('\n');
+        take(&mut batch, first);
         while batch.len() < BATCH
-            && let Ok(line) = lines.try_recv()
+            && let Ok(more) = lines.try_recv()
         {
-            batch.push_str(&line);
-            batch.push('\n');
+            take(&mut batch, more);
         }
         if let Err(e) = out.write_all(batch.as_bytes()).and_then(|()| out.flush()) {
             tracing::warn!(error = %e, "the access log cannot be written; lines are lost");

@@ -4,6 +4,7 @@
 //! that lists the table takes the shards one after the other, and holds none while it works on what it found.
 
 use super::{
+    Brief,
     record::{Counters, Facts, RELAXED},
     series::{Series, SeriesTable, Traffic},
 };
@@ -163,7 +164,7 @@ impl Live {
 }
 
 /// How many connections that ended are remembered, for each worker.
-const ENDED_KEPT: usize = 256;
+pub const ENDED_KEPT: usize = 256;
 
 /// A connection that ended a while ago.
 #[derive(Clone, Debug)]
@@ -183,6 +184,21 @@ struct Shard {
     next: u64,
     live: FxHashMap<u64, Arc<Live>>,
     ended: VecDeque<Ended>,
+}
+
+impl Shard {
+    /// An id for a new connection of shard number `own`.
+    fn next_id(&mut self, own: usize) -> u64 {
+        self.next += 1;
+        (self.next << SHARD_BITS) | own as u64
+    }
+
+    /// Adds to those that ended last, and answers whom there is no room for any more.
+    fn remember(&mut self, ended: Ended) -> Option<Ended> {
+        let oldest = if self.ended.len() >= ENDED_KEPT { self.ended.pop_front() } else { None };
+        self.ended.push_back(ended);
+        oldest
+    }
 }
 
 /// Every connection that lives now.
@@ -254,8 +270,7 @@ impl Connections {
 
     pub(super) fn insert(&self, shard: usize, facts: Facts, started: Instant) -> Arc<Live> {
         let mut locked = locked(&self.shards[shard]);
-        locked.next += 1;
-        let id = (locked.next << SHARD_BITS) | shard as u64;
+        let id = locked.next_id(shard);
         let live = Arc::new(Live::new(id, facts, started));
         locked.live.insert(id, live.clone());
         live
@@ -270,10 +285,23 @@ impl Connections {
         let Some(shard) = self.shard(ended.connection.id) else { return };
         let mut shard = locked(shard);
         let _listed = shard.live.remove(&ended.connection.id);
-        let _oldest = if shard.ended.len() >= ENDED_KEPT { shard.ended.pop_front() } else { None };
-        shard.ended.push_back(ended);
+        let _oldest = shard.remember(ended);
         // What left the shard is dropped only after the lock.
         drop(shard);
+    }
+
+    /// Puts a connection among those that ended last that was never in the table.
+    pub(super) fn remember(&self, shard: usize, facts: Facts, brief: &Brief) {
+        let now = Instant::now();
+        let mut held = locked(&self.shards[shard]);
+        let live = Live::new(held.next_id(shard), facts, now.checked_sub(brief.duration).unwrap_or(now));
+        live.counters.set_totals(brief.to_server, brief.to_client);
+        live.counters.set_tcp(brief.rtt_micros, brief.retransmits);
+        live.ended.get_or_init(|| now);
+        let connection = Arc::new(live);
+        let ended = Ended { connection, reason: brief.reason, at: brief.ended, opened: true };
+        let _oldest = held.remember(ended);
+        drop(held);
     }
 
     /// Takes a connection out that has not ended.

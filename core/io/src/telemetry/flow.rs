@@ -79,9 +79,14 @@ impl FlowHub {
         self.dropped.load(RELAXED)
     }
 
+    /// Whether anybody watches.
+    pub fn is_watched(&self) -> bool {
+        self.watchers.load(RELAXED) > 0
+    }
+
     pub(super) fn publish(&self, event: FlowEvent, connection: &Arc<Live>, reason: Option<Reason>) {
         // The channel's own count of receivers stands behind a lock that all workers share.
-        if self.watchers.load(RELAXED) == 0 {
+        if !self.is_watched() {
             return;
         }
         let flow = Flow { event, at: SystemTime::now(), connection: connection.clone(), reason };

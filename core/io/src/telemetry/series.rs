@@ -148,10 +148,22 @@ impl Series {
 
     /// Counts the end of a connection that [`SeriesTable::hold`] let in.
     pub(super) fn count_closed(&self, reason: Reason) {
+        self.count_end(reason);
+        self.release();
+    }
+
+    /// Counts a connection from its opening to its end, with the bytes that the server received and sent.
+    pub(super) fn count_brief(&self, received: u64, sent: u64, reason: Reason) {
+        self.count_opened();
+        self.count_received(received);
+        self.count_sent(sent);
+        self.count_end(reason);
+    }
+
+    fn count_end(&self, reason: Reason) {
         let flags = reason.response_flags();
         let at = RESPONSE_FLAGS.iter().position(|f| *f == flags).unwrap_or(0);
         self.closed[at].fetch_add(1, RELAXED);
-        self.release();
     }
 
     /// Lets go of a connection that [`SeriesTable::hold`] let in, and that lives on.
