@@ -10,8 +10,10 @@ use rustls::ConnectionTrafficSecrets;
 pub(super) const HEADER: usize = 5;
 /// The most plaintext a record holds, in bytes.
 pub(super) const MAX_PLAIN: usize = 1 << 14;
+/// The bytes of the tag that a record ends with.
+const TAG: usize = 16;
 /// What sealing adds after the plaintext: the inner type and the tag.
-pub(super) const OVERHEAD: usize = 1 + 16;
+pub(super) const OVERHEAD: usize = 1 + TAG;
 /// The most ciphertext a record may have, in bytes.
 const MAX_CIPHER: usize = MAX_PLAIN + 256;
 /// After so many records a key is replaced; AES-GCM's bound is 2^24.5 full records (RFC 8446, section 5.5).
@@ -144,12 +146,31 @@ impl Opener {
         let (header, sealed) = record.split_first_chunk_mut::<HEADER>().ok_or(BadRecord::Header)?;
         let nonce = self.0.next_nonce();
         let opened = self.0.key.open_in_place(nonce, Aad::from(*header), sealed);
-        let opened = opened.map_err(|_| BadRecord::Integrity)?;
-        // The type is the last byte that is not padding.
-        let end = opened.iter().rposition(|byte| *byte != 0).ok_or(BadRecord::Content)?;
-        let kind = Kind::from_code(opened[end]).ok_or(BadRecord::Content)?;
-        if end > MAX_PLAIN { Err(BadRecord::Content) } else { Ok(Opened { kind, plain: end }) }
+        content(opened.map_err(|_| BadRecord::Integrity)?)
     }
+
+    /// Opens `record`, which must be exactly one record, into `out`, which must be as long as [`room`] says.
+    pub(super) fn open_into(&mut self, record: &[u8], out: &mut [u8]) -> Result<Opened, BadRecord> {
+        let (header, sealed) = record.split_first_chunk::<HEADER>().ok_or(BadRecord::Header)?;
+        let (cipher, tag) = sealed.split_at_checked(out.len()).ok_or(BadRecord::Header)?;
+        let nonce = self.0.next_nonce();
+        let opened = self.0.key.open_separate_gather(nonce, Aad::from(*header), cipher, tag, out);
+        opened.map_err(|_| BadRecord::Integrity)?;
+        content(out)
+    }
+}
+
+/// What an opened record holds.
+fn content(opened: &[u8]) -> Result<Opened, BadRecord> {
+    // The type is the last byte that is not padding.
+    let end = opened.iter().rposition(|byte| *byte != 0).ok_or(BadRecord::Content)?;
+    let kind = Kind::from_code(opened[end]).ok_or(BadRecord::Content)?;
+    if end > MAX_PLAIN { Err(BadRecord::Content) } else { Ok(Opened { kind, plain: end }) }
+}
+
+/// How many bytes a record of `length` bytes takes when it is opened: its content, its type and its padding.
+pub(super) fn room(length: usize) -> usize {
+    length.saturating_sub(HEADER + TAG)
 }
 
 /// The length of the record that `bytes` begin with, header and all, where enough of it is there to tell.

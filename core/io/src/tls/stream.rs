@@ -96,41 +96,59 @@ impl TlsIo {
         })
     }
 
-    /// Opens the next record that is there whole; tells whether there was one.
-    fn open_next(&mut self) -> Result<bool, BadRecord> {
+    /// The length of the next record, where it is there whole.
+    fn next_record(&self) -> Result<Option<usize>, BadRecord> {
+        let Some(buffer) = &self.incoming.buffer else { return Ok(None) };
+        let sealed = &buffer[self.incoming.sealed.clone()];
+        Ok(record::length(sealed)?.filter(|length| *length <= sealed.len()))
+    }
+
+    /// Opens the next record, which is there whole and `length` bytes long: straight into `out` where that has room for
+    /// it, else where it lies.
+    fn open_next(&mut self, length: usize, out: &mut ReadBuf<'_>) -> Result<(), BadRecord> {
         let incoming = &mut self.incoming;
-        let Some(buffer) = &mut incoming.buffer else { return Ok(false) };
-        let Some(length) = record::length(&buffer[incoming.sealed.clone()])? else { return Ok(false) };
-        if length > incoming.sealed.len() {
-            return Ok(false);
-        }
+        let Some(buffer) = &mut incoming.buffer else { return Ok(()) };
         let start = incoming.sealed.start;
         incoming.sealed.start += length;
-        let opened = self.session.opener.open(&mut buffer[start..start + length])?;
-        let content = start + HEADER..start + HEADER + opened.plain;
-        if opened.kind == Kind::Data && !content.is_empty() {
+        let record = &mut buffer[start..start + length];
+        let room = record::room(length);
+        let is_straight = room <= out.remaining();
+        let (kind, content) = if is_straight {
+            let into = out.initialize_unfilled_to(room);
+            let opened = self.session.opener.open_into(record, into)?;
+            (opened.kind, &into[..opened.plain])
+        } else {
+            let opened = self.session.opener.open(record)?;
+            (opened.kind, &record[HEADER..HEADER + opened.plain])
+        };
+        if kind == Kind::Data && !content.is_empty() {
             if self.session.is_mid_message() {
                 return Err(BadRecord::Message);
             }
             incoming.without_data = 0;
-            incoming.plain = content;
-            return Ok(true);
+            let plain = content.len();
+            if is_straight {
+                out.advance(plain);
+            } else {
+                incoming.plain = start + HEADER..start + HEADER + plain;
+            }
+            return Ok(());
         }
         incoming.without_data += 1;
         if incoming.without_data > MOST_EMPTY {
             return Err(BadRecord::Flood);
         }
-        match opened.kind {
+        match kind {
             Kind::Data => {}
-            Kind::Handshake => self.session.handle(&buffer[content])?,
+            Kind::Handshake => self.session.handle(content)?,
             // Whatever the alert says, nothing follows it; only a close without errors is a peaceful end.
-            Kind::Alert => match buffer[content] {
+            Kind::Alert => match *content {
                 [_, 0] => self.peer_has_closed = true,
                 [_, why] => return Err(BadRecord::Alert(why)),
                 _ => return Err(BadRecord::Content),
             },
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Reads from the socket behind what is there; 0 at its end.
@@ -209,14 +227,19 @@ impl AsyncRead for TlsIo {
                 this.incoming.plain.start += part;
                 continue;
             }
-            if this.peer_has_closed || this.open_next().map_err(bad)? {
-                if this.peer_has_closed {
-                    break;
-                }
-                continue;
-            }
-            if buf.filled().len() > before {
+            if this.peer_has_closed {
                 break;
+            }
+            let is_first = buf.filled().len() == before;
+            match this.next_record().map_err(bad)? {
+                // The reader may make more room once it has seen what there is, and the record is spared a copy.
+                Some(length) if !is_first && record::room(length) > buf.remaining() => break,
+                Some(length) => {
+                    this.open_next(length, buf).map_err(bad)?;
+                    continue;
+                }
+                None if !is_first => break,
+                None => {}
             }
             if ready!(this.poll_fill(cx))? == 0 {
                 // Without a close the end may be an attacker's (RFC 8446, section 6.1).

@@ -54,6 +54,34 @@ fn what_was_written_last_arrives_though_the_peer_still_speaks() {
 }
 
 #[test]
+fn readers_with_any_room_get_the_same_bytes() {
+    on_worker(async {
+        let (mut near, mut far) = pair().await;
+        let sent: Vec<u8> = (0..3_u32 << 18).map(|i| (i % 251) as u8).collect();
+        let expected = sent.clone();
+        let writer = spawn_local(async move {
+            // Records of many sizes, so that some fit what the reader has room for and some do not.
+            for part in sent.chunks(40_000) {
+                near.write_all(part).await.unwrap();
+                near.flush().await.unwrap();
+            }
+            near.shutdown().await
+        });
+        let mut heard = Vec::new();
+        for room in [1, 300, 16_384, 16_385, 16_400, 100_000].into_iter().cycle() {
+            let mut part = vec![0; room];
+            match far.read(&mut part).await.unwrap() {
+                0 => break,
+                read => heard.extend_from_slice(&part[..read]),
+            }
+        }
+        assert!(heard == expected, "{} bytes of {}", heard.len(), expected.len());
+        far.shutdown().await.unwrap();
+        writer.await.unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_peer_that_never_ends_is_not_waited_for_without_end() {
     on_worker(async {
         let (mut near, mut far) = pair().await;
