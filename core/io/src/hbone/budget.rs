@@ -1,7 +1,7 @@
-//! What clients may pin here: one budget for the windows of all incoming tunnels.
+//! What peers may pin here: one budget for the windows of all incoming tunnels, and one for those of all outgoing ones.
 //!
-//! A client with an application that does not read fills a window and leaves it filled. A tunnel's window therefore begins
-//! small and grows with its streams, for as long as the process has something left to lend.
+//! A peer that sends to an application which does not read fills a window and leaves it filled. A tunnel's window therefore
+//! begins small and grows with its streams, for as long as the process has something left to lend.
 
 use super::settings::Settings;
 use std::sync::{
@@ -50,9 +50,9 @@ pub(super) struct Window {
 
 impl Window {
     /// The window of a tunnel that has no streams yet.
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, budget: &Budget) -> Self {
         let (share, most) = (settings.stream_window as usize, settings.connection_window as usize);
-        let mut window = Self { budget: settings.incoming_budget.clone(), borrowed: 0, share, most };
+        let mut window = Self { budget: budget.clone(), borrowed: 0, share, most };
         window.grow(1);
         window
     }
@@ -84,16 +84,15 @@ mod tests {
     #[test]
     fn windows_grow_while_the_budget_lasts_and_give_it_back() {
         let budget = Budget::new(5 << 20);
-        let settings =
-            Settings { incoming_budget: budget.clone(), connection_window: 4 << 20, ..Settings::default() };
-        let mut one = Window::new(&settings);
+        let settings = Settings { connection_window: 4 << 20, ..Settings::default() };
+        let mut one = Window::new(&settings, &budget);
         assert_eq!((one.size(), budget.left()), (2 << 20, 3 << 20));
         assert!(one.grow(2) && !one.grow(2));
         assert!(!one.grow(100), "as large as a tunnel's may be");
         assert_eq!((one.size(), budget.left()), (4 << 20, 1 << 20));
-        let mut two = Window::new(&settings);
+        let mut two = Window::new(&settings, &budget);
         assert_eq!((two.size(), budget.left()), (1 << 20, 0));
-        let three = Window::new(&settings);
+        let three = Window::new(&settings, &budget);
         assert_eq!(three.size(), SMALLEST);
         drop(one);
         assert!(two.grow(1));

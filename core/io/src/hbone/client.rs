@@ -1,6 +1,7 @@
 //! The client's side of one tunnel connection.
 
 use super::{
+    budget::Window,
     error::HboneError,
     headers::{Authority, Baggage, Forwarded, Traceparent},
     keepalive::Keepalive,
@@ -79,6 +80,8 @@ pub(super) struct Sender {
 pub(super) struct Driver {
     connection: Connection<TlsIo, Bytes>,
     keepalive: Keepalive,
+    // Dropped last: what was lent is free only when nothing is buffered any more.
+    window: Window,
 }
 
 /// Makes the connection's TLS and HTTP/2 ready on `tcp`.
@@ -91,9 +94,10 @@ pub(super) async fn establish(
 ) -> Result<Established, HboneError> {
     let config = cert.client_config(expected)?;
     let secured = handshake::connect(tcp, config).await.map_err(|source| HboneError::Tls { addr, source })?;
+    let window = Window::new(settings, &settings.outgoing_budget);
     let (requests, mut connection) = Builder::new()
         .initial_window_size(settings.stream_window)
-        .initial_connection_window_size(settings.connection_window)
+        .initial_connection_window_size(window.size())
         .max_frame_size(settings.max_frame_size)
         .max_header_list_size(settings.max_header_list)
         .max_send_buffer_size(settings.send_buffer)
@@ -108,13 +112,17 @@ pub(super) async fn establish(
         .map_err(|source| HboneError::Http2 { addr, source: Arc::new(source) })?;
     let keepalive = Keepalive::new(connection.ping_pong(), settings.ping_interval, settings.ping_timeout);
     let sender = Sender { addr, peer: Rc::new(secured.peer), requests };
-    Ok(Established { sender, driver: Driver { connection, keepalive } })
+    Ok(Established { sender, driver: Driver { connection, keepalive, window } })
 }
 
 impl Driver {
-    /// Ready when the connection has ended, whatever the cause; its streams have been told by then.
-    pub(super) async fn run(mut self) {
+    /// Ready when the connection has ended, whatever the cause; its streams have been told by then. `streams` tells how
+    /// many it has, for its window grows with them.
+    pub(super) async fn run(mut self, streams: impl Fn() -> usize) {
         poll_fn(|cx| {
+            if self.window.grow(streams()) {
+                self.connection.set_target_window_size(self.window.size());
+            }
             if Pin::new(&mut self.connection).poll(cx).is_ready() {
                 return Poll::Ready(());
             }

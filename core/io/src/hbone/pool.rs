@@ -238,8 +238,9 @@ async fn serve_pooled(
         retire();
         std::future::pending::<()>().await;
     };
+    let streams = || connection.upgrade().map_or(0, |c| c.streams.get());
     tokio::select! {
-        () = driver.run() => {}
+        () = driver.run(streams) => {}
         () = idle => {}
     }
     retire();

@@ -176,7 +176,7 @@ async fn begin(
 ) -> Result<(Window, Connection<TlsIo, Bytes>, Identity), ServeError> {
     let secured = handshake::accept(tcp, config).await?;
     // Nothing is lent to strangers.
-    let window = Window::new(settings);
+    let window = Window::new(settings, &settings.incoming_budget);
     let connection = Builder::new()
         .initial_window_size(settings.stream_window)
         .initial_connection_window_size(window.size())

@@ -9,11 +9,13 @@ pub struct Settings {
     /// How many bytes a peer may send on one stream before it must wait for us.
     pub stream_window: u32,
     /// The same for all streams of a connection together: what applications that do not read can pin here. As large as
-    /// the windows of all the streams that we put on a connection, so that none of them ever stalls the others. An incoming
+    /// the windows of all the streams that we put on a connection, so that none of them ever stalls the others. A
     /// connection begins with the window of one stream and grows to this with its streams, while the budget lasts.
     pub connection_window: u32,
     /// What the connection windows of all incoming tunnels are lent from.
     pub incoming_budget: Budget,
+    /// The same for outgoing ones: what servers may pin here is none of the clients' loss.
+    pub outgoing_budget: Budget,
     /// The largest frame that a peer may send us, in bytes.
     pub max_frame_size: u32,
     /// How many bytes of one stream may wait here to be sent.
@@ -53,6 +55,7 @@ impl Default for Settings {
             stream_window: 2 << 20,
             connection_window: 200 << 20,
             incoming_budget: Budget::new(512 << 20),
+            outgoing_budget: Budget::new(512 << 20),
             max_frame_size: 1 << 20,
             send_buffer: 512 << 10,
             max_header_list: 16 << 10,

@@ -471,6 +471,32 @@ fn a_client_pins_no_more_than_the_budget() {
 }
 
 #[test]
+fn a_server_pins_no_more_than_the_budget() {
+    on_worker(async {
+        let budget = Budget::new(5 << 20);
+        let settings = Settings { outgoing_budget: budget.clone(), ..Settings::default() };
+        let m = mesh(settings).await;
+        let (_, dial) = dialler(m.server.addr);
+        let app = to(8080);
+        let open = || m.pool.open(&m.key, &m.cert, dial.clone(), &app);
+        let mut streams = vec![open().await.unwrap()];
+        assert_eq!(budget.left(), 3 << 20, "a window for one stream");
+        for _ in 0..3 {
+            streams.push(open().await.unwrap());
+        }
+        assert_eq!(budget.left(), 0);
+        for stream in &mut streams {
+            works(stream).await;
+        }
+        drop(streams);
+        m.pool.forget(&[m.key.source_ip]);
+        while budget.left() < 5 << 20 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+}
+
+#[test]
 fn applications_that_do_not_read_stall_alone() {
     on_worker(async {
         let m = mesh(Settings::default()).await;
