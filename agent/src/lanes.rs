@@ -7,6 +7,7 @@ mod accept;
 mod admission;
 mod closing;
 mod complaint;
+mod spin;
 
 pub use accept::{Accepted, reset};
 pub use admission::{Admission, Permit};
@@ -101,14 +102,20 @@ impl Lanes {
         for (index, arrivals) in arrivals.into_iter().enumerate() {
             let (tx, rx) = mpsc::channel(QUEUE);
             let (shared, drain, over) = (shared.clone(), drain.clone(), over.clone());
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .on_thread_park(spin::before_sleep)
+                .build()?;
             let thread = std::thread::Builder::new().name(format!("lane-{index}"));
             threads.push(thread.spawn(move || {
                 let local = LocalSet::new();
                 let pool = Pool::counting(shared.tunnels.clone(), usage(&shared));
                 let records = shared.telemetry.worker(index);
                 let lane = Rc::new(Lane { shared, pool, records, arrivals, refusals: Complaint::default() });
-                local.block_on(&runtime, run(lane, rx, drain));
+                local.block_on(&runtime, async {
+                    spin::begin().await;
+                    run(lane, rx, drain).await;
+                });
                 // What is left are connections that end, and tunnels that end with the last of them.
                 runtime.block_on(async {
                     tokio::select! {

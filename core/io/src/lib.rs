@@ -4,11 +4,11 @@ pub mod discovery;
 pub mod hbone;
 pub mod lifecycle;
 pub mod relay;
+pub mod socket;
 pub mod telemetry;
 pub mod tls;
 
 mod buffer;
-mod socket;
 
 #[cfg(test)]
 mod testing;

@@ -2,10 +2,32 @@
 
 use socket2::SockRef;
 use std::{
+    cell::Cell,
     io::{self, ErrorKind::WouldBlock, Read},
     task::{Context, Poll, ready},
 };
 use tokio::{io::Interest, net::TcpStream};
+
+/// From how many bytes on a move counts as bulk.
+const BULK: usize = 32 << 10;
+
+thread_local! {
+    static MOVES: Cell<Moves> = const { Cell::new(Moves { all: 0, bulk: 0 }) };
+}
+
+/// How often sockets of a thread have moved bytes so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// In all.
+    pub all: u64,
+    /// Those among them that moved much at once.
+    pub bulk: u64,
+}
+
+/// How often sockets have moved bytes on this thread: whether there was work since one looked last, and of which kind.
+pub fn moves() -> Moves {
+    MOVES.get()
+}
 
 /// Waits until there is something to read, and reads it.
 ///
@@ -44,12 +66,15 @@ fn once(
     call: impl FnOnce() -> io::Result<usize>,
 ) -> io::Result<usize> {
     let mut moved = None;
-    let outcome = tcp.try_io(interest, || match call()? {
-        short if 0 < short && short < most => {
-            moved = Some(short);
-            Err(WouldBlock.into())
+    let outcome = tcp.try_io(interest, || {
+        let bytes = call()?;
+        let Moves { all, bulk } = MOVES.get();
+        MOVES.set(Moves { all: all + 1, bulk: bulk + u64::from(bytes >= BULK) });
+        if 0 < bytes && bytes < most {
+            moved = Some(bytes);
+            return Err(WouldBlock.into());
         }
-        full => Ok(full),
+        Ok(bytes)
     });
     moved.map_or(outcome, Ok)
 }
