@@ -1,6 +1,11 @@
 //! Attaching to the cgroup.
 
-use super::{KernelError, load::Loader, pins::Pins, sys};
+use super::{
+    KernelError,
+    load::{Loader, verified},
+    pins::Pins,
+    sys,
+};
 use aya::{
     Ebpf,
     programs::{CgroupAttachMode, Program, ProgramError, links::FdLink},
@@ -48,7 +53,7 @@ fn attach_one(
     let program = object.program_mut(name).ok_or(ProgramError::NotLoaded)?;
     match program {
         Program::SockOps(p) => {
-            p.load()?;
+            verified(|| p.load())?;
             if taken_over(pin, p.fd()?.as_fd()) {
                 return Ok(None);
             }
@@ -56,7 +61,7 @@ fn attach_one(
             as_fd_link(p.take_link(id)?)
         }
         Program::CgroupSock(p) => {
-            p.load()?;
+            verified(|| p.load())?;
             if taken_over(pin, p.fd()?.as_fd()) {
                 return Ok(None);
             }
@@ -64,7 +69,7 @@ fn attach_one(
             as_fd_link(p.take_link(id)?)
         }
         Program::CgroupSockAddr(p) => {
-            p.load()?;
+            verified(|| p.load())?;
             if taken_over(pin, p.fd()?.as_fd()) {
                 return Ok(None);
             }

@@ -14,9 +14,11 @@ use super::{
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
     maps::{MapData, SkStorage, SockHash},
+    programs::ProgramError,
 };
 use std::{
     hash::Hasher,
+    io,
     path::{Path, PathBuf},
 };
 use weft_ebpf_abi::{Config, ListenerKey, VERSION, Workload, config};
@@ -191,6 +193,29 @@ impl Loader {
     }
 }
 
+/// Has a program verified. A signal to this process interrupts the verifier, which gives up then (`EAGAIN`) and is asked again.
+pub(super) fn verified(load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    again_while(
+        load,
+        |error| matches!(error, ProgramError::LoadError { io_error, .. } if io_error.kind() == io::ErrorKind::WouldBlock),
+    )
+}
+
+fn again_while<E>(
+    mut load: impl FnMut() -> Result<(), E>,
+    interrupted: impl Fn(&E) -> bool,
+) -> Result<(), E> {
+    /// As often as libbpf asks.
+    const ATTEMPTS: usize = 5;
+    for _ in 1..ATTEMPTS {
+        match load() {
+            Err(error) if interrupted(&error) => {}
+            done => return done,
+        }
+    }
+    load()
+}
+
 /// Tells one object from another.
 pub(super) fn fingerprint() -> u64 {
     let mut hasher = rustc_hash::FxHasher::default();
@@ -211,4 +236,28 @@ fn write_config(pins: &Pins, config: Config) -> Result<(), KernelError> {
 fn node_cookie() -> Result<u64, KernelError> {
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None);
     socket.and_then(sys::netns_cookie).map_err(KernelError::call("getsockopt(SO_NETNS_COOKIE)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often a program is loaded that fails in these ways and then not, and whether it is.
+    fn attempts(failures: &[i32]) -> (usize, bool) {
+        let mut asked = 0;
+        let load = || {
+            asked += 1;
+            failures.get(asked - 1).map_or(Ok(()), |errno| Err(*errno))
+        };
+        let is_loaded = again_while(load, |errno| *errno == libc::EAGAIN).is_ok();
+        (asked, is_loaded)
+    }
+
+    #[test]
+    fn an_interrupted_verifier_is_asked_again_and_one_that_refuses_is_not() {
+        assert_eq!(attempts(&[]), (1, true));
+        assert_eq!(attempts(&[libc::EAGAIN, libc::EAGAIN]), (3, true));
+        assert_eq!(attempts(&[libc::EINVAL]), (1, false));
+        assert_eq!(attempts(&[libc::EAGAIN; 9]), (5, false));
+    }
 }

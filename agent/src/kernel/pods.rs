@@ -3,7 +3,7 @@
 use super::{
     Kernel, KernelError,
     diag::Diag,
-    load::Loader,
+    load::{Loader, verified},
     maps::Raw,
     pins::{self, Pins},
     sys,
@@ -152,7 +152,7 @@ fn attach_lookup(
     let mut object = loader.load(pod.cookie)?;
     let program = object.program_mut(NAME).ok_or(failed(aya::programs::ProgramError::NotLoaded))?;
     let program: &mut SkLookup = program.try_into().map_err(failed)?;
-    program.load().map_err(failed)?;
+    verified(|| program.load()).map_err(failed)?;
     if let Ok(link) = sys::open_pin(&pins.pod(pod.cookie)) {
         let fd = program.fd().map_err(failed)?;
         if sys::update_link(link.as_fd(), fd.as_fd()).is_ok() {
