@@ -7,12 +7,14 @@ mod accept;
 mod admission;
 mod closing;
 mod complaint;
+mod shortage;
 mod spin;
 
 pub use accept::{Accepted, reset};
 pub use admission::{Admission, Permit};
 pub use closing::Closing;
 pub use complaint::Complaint;
+pub use shortage::remedy;
 
 use crate::{
     config::Peer,
@@ -67,6 +69,8 @@ pub struct Lane {
     pub arrivals: Option<Arrivals>,
     /// About tunnels and streams of others that were refused.
     pub refusals: Complaint,
+    /// About what there was too little of.
+    pub shortages: Complaint,
 }
 
 /// A listener for a lane.
@@ -111,7 +115,8 @@ impl Lanes {
                 let local = LocalSet::new();
                 let pool = Pool::counting(shared.tunnels.clone(), usage(&shared));
                 let records = shared.telemetry.worker(index);
-                let lane = Rc::new(Lane { shared, pool, records, arrivals, refusals: Complaint::default() });
+                let (refusals, shortages) = <_>::default();
+                let lane = Rc::new(Lane { shared, pool, records, arrivals, refusals, shortages });
                 local.block_on(&runtime, async {
                     spin::begin().await;
                     run(lane, rx, drain).await;

@@ -19,7 +19,10 @@ use weft_agent::{
     config::{Config, ConfigArgs, ConfigError},
     keeper::{self, EXIT_CONFIG, EXIT_FAILED, KeeperClient},
 };
-use weft_io::telemetry::trace::{LogFormat, LogHandle};
+use weft_io::{
+    telemetry::trace::{LogFormat, LogHandle},
+    told,
+};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -30,7 +33,7 @@ fn main() -> ExitCode {
         _ => ask(cli),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("weft-agent: {error:#}");
+        eprintln!("weft-agent: {}", told::whole(error.as_ref()));
         ExitCode::from(if error.is::<ConfigError>() { EXIT_CONFIG } else { EXIT_FAILED })
     })
 }

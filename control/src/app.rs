@@ -27,6 +27,7 @@ use weft_io::discovery::{
         discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer,
     },
 };
+use weft_io::told::file_mend;
 
 /// How long requests that are under way may take once the process is told to go.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -53,7 +54,7 @@ pub enum StartError {
         cause: io::Error,
     },
     /// A file cannot be written.
-    #[error("cannot write {path}: {cause}")]
+    #[error("cannot write {path}: {cause}{mend}", path = path.display(), mend = file_mend(cause))]
     Write {
         /// The file.
         path: PathBuf,
@@ -243,8 +244,12 @@ fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, Star
     listener.local_addr().map_err(|cause| StartError::Listen { address, cause })
 }
 
-/// Writes a file that others wait for: it appears whole, or not at all.
+/// Writes a file that others wait for: it appears whole, or not at all. One that says it already is left: a full disk is no
+/// reason not to start again.
 fn write(path: &PathBuf, text: &str) -> Result<(), StartError> {
+    if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
     let fresh = path.with_extension("new");
     let written = std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, path));
     written.map_err(|cause| StartError::Write { path: path.clone(), cause })

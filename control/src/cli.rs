@@ -9,7 +9,7 @@ use crate::{
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
 use tracing_subscriber::EnvFilter;
-use weft_io::lifecycle::shutdown::Shutdown;
+use weft_io::{lifecycle::shutdown::Shutdown, told};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("weft-control: {error:#}");
+            eprintln!("weft-control: {}", told::whole(error.as_ref()));
             ExitCode::FAILURE
         }
     }

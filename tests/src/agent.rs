@@ -11,6 +11,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -59,14 +60,35 @@ impl Agent {
         self.process.id()
     }
 
-    /// Kills the worker, the process that carries connections, as a crash would; its keeper starts another. The id of
-    /// the killed one.
-    pub fn crash_worker(&self) -> Result<u32> {
+    /// The id of the worker, the process that carries connections.
+    pub fn worker(&self) -> Result<u32> {
         let keeper = self.process.id();
         let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"))?;
-        let worker = children.split_whitespace().next().context("the keeper has no worker")?.parse()?;
-        kill(Pid::from_raw(worker), Signal::SIGKILL)?;
-        Ok(worker.cast_unsigned())
+        Ok(children.split_whitespace().next().context("the keeper has no worker")?.parse()?)
+    }
+
+    /// Kills the worker as a crash would; its keeper starts another. The id of the killed one.
+    pub fn crash_worker(&self) -> Result<u32> {
+        let worker = self.worker()?;
+        kill(Pid::from_raw(worker.cast_signed()), Signal::SIGKILL)?;
+        Ok(worker)
+    }
+
+    /// Sets how many files the worker may have open: `room` more than it has now, or as many as the host's limit allows. The
+    /// limit that holds from now on.
+    pub fn limit_files(&self, room: Option<usize>) -> Result<usize> {
+        let worker = self.worker()?;
+        let open = fs::read_dir(format!("/proc/{worker}/fd"))?.count();
+        let hard = fs::read_to_string(format!("/proc/{worker}/limits"))?;
+        let hard = hard.lines().find(|line| line.starts_with("Max open files")).context("no limit")?;
+        let hard: usize = hard.split_whitespace().nth(4).context("no hard limit")?.parse()?;
+        let limit = room.map_or(hard, |room| open + room);
+        let set = Command::new("prlimit")
+            .args(["--pid", &worker.to_string(), &format!("--nofile={limit}:{hard}")])
+            .status()
+            .context("cannot run prlimit (util-linux)")?;
+        ensure!(set.success(), "prlimit: {set}");
+        Ok(limit)
     }
 
     /// Starts it again after it was stopped or killed, without waiting for anything.

@@ -121,6 +121,18 @@ impl Cluster {
         Ok(Self { nodes, pods, links, control, control_links, manifests, run })
     }
 
+    /// Removes the interface of a pod, and its node's end with it.
+    pub fn unplug(&self, key: &str) -> Result<()> {
+        self.pod(key)?.netns.ip(&["link delete eth0".into()])
+    }
+
+    /// Gives a pod its interface again, with the addresses and routes that it had.
+    pub fn plug(&self, key: &str) -> Result<()> {
+        let pod = self.pod(key)?;
+        let index = self.pods.keys().position(|known| known == key).context("no such pod")?;
+        connect(self.node(&pod.manifest.node)?, &pod.netns, &pod.manifest, &interface(index))
+    }
+
     /// The node called `name`.
     ///
     /// # Errors
@@ -197,13 +209,18 @@ fn build_pods(
         let node = nodes
             .get(&manifest.node)
             .with_context(|| format!("pod {key} wants node {}, which the manifests lack", manifest.node))?;
-        connect(node, &netns, manifest, &format!("pod{index}")).with_context(|| format!("pod {key}"))?;
+        connect(node, &netns, manifest, &interface(index)).with_context(|| format!("pod {key}"))?;
         let cgroup = node.cgroup().join("pods").join(format!("pod{}", manifest.uid));
         fs::create_dir_all(&cgroup)?;
         let place = Place { name: key.clone(), netns, cgroup, run: run.clone() };
         pods.insert(key.clone(), Pod { place, manifest: manifest.clone() });
     }
     Ok(pods)
+}
+
+/// What a node calls its end of the link to its pod of this number.
+fn interface(index: usize) -> String {
+    format!("pod{index}")
 }
 
 /// Lays the link between a pod and its node; `interface` is its name on the node.

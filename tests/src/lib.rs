@@ -14,6 +14,7 @@ pub mod cgroup;
 pub mod cluster;
 mod congestion;
 pub mod control;
+pub mod disk;
 pub mod http;
 pub mod interrupt;
 mod ip;

@@ -25,17 +25,29 @@ impl Link {
     /// Joins two nodes, and routes each one's pods over the link.
     pub(crate) fn create(a: (&str, &Netns, &NodeManifest), b: (&str, &Netns, &NodeManifest)) -> Result<Self> {
         let ends = [end(a, b), end(b, a)];
+        let link = Self { ends };
+        link.plug()?;
+        Ok(link)
+    }
+
+    /// Makes the interfaces and brings them up; also after [`Link::unplug`].
+    pub fn plug(&self) -> Result<()> {
+        let [a, b] = &self.ends;
         let create = format!(
             "link add {} netns {} type veth peer name {} netns {}",
-            ends[0].interface,
-            ends[0].netns.name(),
-            ends[1].interface,
-            ends[1].netns.name()
+            a.interface,
+            a.netns.name(),
+            b.interface,
+            b.netns.name()
         );
         crate::ip::batch(None, &[create])?;
-        let link = Self { ends };
-        link.up()?;
-        Ok(link)
+        self.up()
+    }
+
+    /// Removes the interfaces, and with them all that was set up on them.
+    pub fn unplug(&self) -> Result<()> {
+        let [a, _] = &self.ends;
+        a.netns.ip(&[format!("link delete {}", a.interface)])
     }
 
     /// Takes the link down, on both ends.

@@ -1,6 +1,6 @@
 //! Removal by name: everything that a run made, whether or not the run is still there to ask.
 
-use crate::{cgroup, run};
+use crate::{cgroup, disk, run};
 use anyhow::{Context, Result};
 use std::{fs, io, path::Path};
 
@@ -29,6 +29,7 @@ pub(crate) fn clear(run: &str) -> Result<()> {
     attempt("pins", remove_tree(&Path::new(BPFFS).join(run)));
     attempt("namespaces", remove_namespaces(run));
     let directory = run::directory(run);
+    attempt("mounts", disk::unmount_below(&directory));
     for file in list(&directory)?.into_iter().filter(|file| file != run::LOCK) {
         attempt("files", remove_tree(&directory.join(file)));
     }

@@ -14,10 +14,14 @@ mod capture;
 mod certificates;
 #[path = "mesh/closed.rs"]
 mod closed;
+#[path = "mesh/disk.rs"]
+mod disk;
 #[path = "mesh/encrypt.rs"]
 mod encrypt;
 #[path = "mesh/intruder.rs"]
 mod intruder;
+#[path = "mesh/limits.rs"]
+mod limits;
 #[path = "mesh/link_local.rs"]
 mod link_local;
 #[path = "mesh/manners.rs"]
@@ -30,12 +34,16 @@ mod near;
 mod policy;
 #[path = "mesh/refused.rs"]
 mod refused;
+#[path = "mesh/restart.rs"]
+mod restart;
 #[path = "mesh/stage.rs"]
 mod stage;
 #[path = "mesh/telemetry.rs"]
 mod telemetry;
 #[path = "mesh/tunnels.rs"]
 mod tunnels;
+#[path = "mesh/unplugged.rs"]
+mod unplugged;
 #[path = "mesh/upgrade.rs"]
 mod upgrade;
 #[path = "mesh/volume.rs"]

@@ -5,6 +5,7 @@ mod routes;
 
 pub use routes::{AdminRoutes, MetricsRoutes, ReadyRoutes, Routes};
 
+use crate::lanes::{Complaint, remedy};
 use http_body_util::Full;
 use hyper::{Request, Response, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,12 +26,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves `routes` on `listener` until the future is dropped; its connections end with it.
 pub async fn serve(listener: TcpListener, routes: impl Routes) {
     let routes = Arc::new(routes);
+    let complaint = Complaint::default();
     let (mut connections, mut oldest_first) = (JoinSet::new(), VecDeque::new());
     loop {
         let tcp = match listener.accept().await {
             Ok((tcp, _)) => tcp,
             Err(error) => {
-                tracing::warn!(%error, "an HTTP connection was not accepted");
+                if complaint.due().is_some() {
+                    tracing::warn!(%error, "an HTTP connection waits: {}", remedy(&error));
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

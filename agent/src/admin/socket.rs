@@ -1,15 +1,20 @@
 //! The local socket of the command line: only the agent's own user may open it.
 
 use super::{Admin, grpc::Service, proto::admin_server::AdminServer};
+use crate::lanes::{Complaint, remedy};
+use futures::{Stream, stream::unfold};
 use std::{
     fs, io,
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
-use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::net::{UnixListener, UnixStream};
 use tonic::transport::Server;
+
+/// How long to wait after `accept` failed: it fails for want of files, which does not end at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the socket is not served.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +40,25 @@ pub enum SocketError {
 pub async fn serve(path: &Path, admin: Arc<Admin>) -> Result<(), SocketError> {
     let (listener, _remove) = bind(path)?;
     let service = AdminServer::new(Service::new(admin));
-    Server::builder().add_service(service).serve_with_incoming(UnixListenerStream::new(listener)).await?;
+    Server::builder().add_service(service).serve_with_incoming(incoming(listener)).await?;
     Ok(())
+}
+
+/// The connections to the socket. One that cannot be accepted waits: to the server an error would be the end.
+fn incoming(listener: UnixListener) -> impl Stream<Item = io::Result<UnixStream>> {
+    unfold((listener, Complaint::default()), |(listener, complaint)| async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => return Some((Ok(stream), (listener, complaint))),
+                Err(error) => {
+                    if complaint.due().is_some() {
+                        tracing::warn!(%error, "the command line waits: {}", remedy(&error));
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    })
 }
 
 fn bind(path: &Path) -> Result<(UnixListener, Placed), SocketError> {

@@ -64,5 +64,7 @@ fn drops(telemetry: &Telemetry, bpf: &Bpf) -> Vec<Drop> {
         ("metric series", telemetry.metrics.series.overflowed()),
     ];
     let own = own.map(|(what, count)| Drop { what: what.to_owned(), count });
-    kernel.chain(own).filter(|drop| drop.count > 0).collect()
+    let shortages = telemetry.metrics.shortages();
+    let shortages = shortages.map(|(what, count)| Drop { what: what.to_owned(), count });
+    kernel.chain(own).chain(shortages).filter(|drop| drop.count > 0).collect()
 }

@@ -25,7 +25,12 @@ const BACKLOG: i32 = 128;
 pub fn start(config: &Config, admin: &Arc<Admin>) -> Result<JoinSet<()>, AppError> {
     let (people, scrapers, probes) =
         (listen(config.admin)?, listen(config.metrics)?, listen(config.readiness)?);
-    write_addresses(config, [("admin", &people), ("metrics", &scrapers), ("readiness", &probes)])?;
+    let all = [("admin", &people), ("metrics", &scrapers), ("readiness", &probes)];
+    if let Err(error) = write_addresses(config, all) {
+        // Who is told the ports knows them; whoever is not finds them here.
+        let [admin, metrics, readiness] = all.map(|(_, listener)| listener.local_addr().ok());
+        tracing::warn!(%error, ?admin, ?metrics, ?readiness, "going on without");
+    }
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(people, AdminRoutes(admin.clone())));
     tasks.spawn(serve(scrapers, MetricsRoutes(admin.telemetry.clone())));

@@ -2,6 +2,7 @@
 
 use crate::kernel::KernelError;
 use std::{io, net::SocketAddr, path::PathBuf};
+use weft_io::told::file_mend;
 
 /// Why the worker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -10,7 +11,7 @@ pub enum AppError {
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     /// A directory.
-    #[error("cannot make the directory {path}: {source}", path = path.display())]
+    #[error("cannot make the directory {path}: {source}{mend}", path = path.display(), mend = file_mend(source))]
     Directory {
         /// Which.
         path: PathBuf,
@@ -18,7 +19,7 @@ pub enum AppError {
         source: io::Error,
     },
     /// A file.
-    #[error("cannot write {path}: {source}", path = path.display())]
+    #[error("cannot write {path}: {source}{mend}", path = path.display(), mend = file_mend(source))]
     Write {
         /// Which.
         path: PathBuf,

@@ -51,6 +51,7 @@ pub async fn accept_plain(lane: Rc<Lane>, accepted: Accepted) {
     let app = match delivered {
         Ok(app) => app,
         Err(error) => {
+            lane.note_shortage(&pod.spec, &error);
             tracing::debug!(pod = %pod.spec, %client, %local, %error, "cannot deliver");
             reset(tcp);
             return record.finish(connect_reason(&error));
@@ -156,6 +157,7 @@ impl Tunnel {
             }
         };
         let Some(permit) = lane.shared.admission.enter() else {
+            lane.note_full(&pod.spec);
             lane.records.record(facts).finish(Reason::LimitReached);
             incoming.refuse(StatusCode::SERVICE_UNAVAILABLE);
             return None;
@@ -183,6 +185,7 @@ impl Tunnel {
         let app = match delivered {
             Ok(app) => app,
             Err(error) => {
+                lane.note_shortage(&pod.spec, &error);
                 tracing::debug!(pod = %pod.spec, client = %from.ip, %to, %error, "cannot deliver");
                 incoming.refuse(StatusCode::SERVICE_UNAVAILABLE);
                 record.finish(connect_reason(&error));

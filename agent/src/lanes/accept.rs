@@ -1,6 +1,6 @@
 //! Accepting connections from one listener.
 
-use super::{Complaint, Lane, Permit, Serve};
+use super::{Complaint, Lane, Permit, Serve, shortage::lacking};
 use crate::{
     inbound,
     outbound::{self, Door},
@@ -67,11 +67,7 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
                     continue;
                 }
                 let Some(permit) = lane.shared.admission.enter() else {
-                    lane.shared.telemetry.metrics.accept_failed("limit");
-                    if complaint.due().is_some() {
-                        let most = lane.shared.admission.most();
-                        tracing::error!(pod = %pod.spec, most, "too many connections: refusing; see `maxConnections`");
-                    }
+                    lane.note_full(&pod.spec);
                     reset(tcp);
                     continue;
                 };
@@ -93,10 +89,13 @@ pub async fn serve(lane: Rc<Lane>, serve: Serve, drain: Watcher) {
             }
             Err(error) if is_about_the_connection(&error) => {}
             Err(error) => {
-                lane.shared.telemetry.metrics.accept_failed(lacking(&error));
-                if complaint.due().is_some() {
-                    tracing::error!(pod = %pod.spec, role = role.as_str(), %error,
-                        "cannot accept connections, they wait; raise the limit it names (`ulimit -n`)");
+                if lacking(&error).is_some() {
+                    lane.note_shortage(&pod.spec, &error);
+                } else {
+                    lane.shared.telemetry.metrics.accept_failed("other");
+                    if complaint.due().is_some() {
+                        tracing::error!(pod = %pod.spec, role = role.as_str(), %error, "cannot accept connections, they wait");
+                    }
                 }
                 tokio::time::sleep(BACK_OFF).await;
             }
@@ -131,15 +130,6 @@ fn is_about_the_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected
     )
-}
-
-/// What there was not enough of.
-fn lacking(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE) => "files",
-        Some(libc::ENOBUFS | libc::ENOMEM) => "memory",
-        _ => "other",
-    }
 }
 
 #[cfg(test)]

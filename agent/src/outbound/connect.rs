@@ -12,7 +12,7 @@ use std::{
 };
 use tokio::net::TcpStream;
 use weft_io::{
-    hbone::{Authority, Baggage, Forwarded, PoolKey, Stream, Traceparent, client::Connect},
+    hbone::{Authority, Baggage, Forwarded, HboneError, PoolKey, Stream, Traceparent, client::Connect},
     telemetry::Record,
 };
 use weft_model::{
@@ -48,6 +48,7 @@ pub async fn open(
             match dial(pod.clone(), plain_at(lane, to), own_address(pod, source, client, to)).await {
                 Ok(tcp) => Ok(Upstream::Plain(tcp)),
                 Err(error) => {
+                    lane.note_shortage(&pod.spec, &error);
                     tracing::debug!(pod = %pod.spec, %to, %error, "cannot connect");
                     Err(connect_reason(&error))
                 }
@@ -87,6 +88,9 @@ async fn open_tunnel(
     let netns = pod.clone();
     let dial = move || dial(netns.clone(), hop, from);
     lane.pool.open(&key, &cert, dial, &connect).await.map_err(|error| {
+        if let HboneError::Connect { source, .. } = &error {
+            lane.note_shortage(&pod.spec, source);
+        }
         tracing::debug!(pod = %pod.spec, %hop, %error, "no tunnel");
         error.reason()
     })
@@ -133,7 +137,7 @@ pub fn connect_reason(error: &io::Error) -> Reason {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Reason::ConnectionRefused,
         io::ErrorKind::TimedOut => Reason::ConnectTimeout,
-        _ if error.raw_os_error() == Some(libc::EMFILE) => Reason::LimitReached,
+        _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => Reason::LimitReached,
         _ => Reason::ConnectFailed,
     }
 }

@@ -3,6 +3,7 @@
 use crate::kernel::netns_cookie;
 use nix::sched::{CloneFlags, setns};
 use std::{
+    cell::OnceCell,
     fs::File,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -19,7 +20,7 @@ pub struct Netns {
 
 thread_local! {
     /// The namespace this thread belongs to, opened before it first enters another.
-    static HOME: io::Result<File> = File::open("/proc/thread-self/ns/net");
+    static HOME: OnceCell<File> = const { OnceCell::new() };
 }
 
 impl Netns {
@@ -75,8 +76,14 @@ impl Drop for Return<'_> {
 
 fn within<R>(netns: BorrowedFd<'_>, work: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
     HOME.with(|home| {
-        let home =
-            home.as_ref().map_err(|e| io::Error::new(e.kind(), "cannot open /proc/thread-self/ns/net"))?;
+        let home = match home.get() {
+            Some(home) => home,
+            // Without a file left it is tried again the next time: a thread must not be of no use for ever.
+            None => {
+                let opened = File::open("/proc/thread-self/ns/net")?;
+                home.get_or_init(|| opened)
+            }
+        };
         setns(netns, CloneFlags::CLONE_NEWNET)?;
         let _return = Return(home);
         work()

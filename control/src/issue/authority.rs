@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 use time::OffsetDateTime;
+use weft_io::told::file_mend;
 use weft_model::Identity;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -62,7 +63,7 @@ pub(super) struct Signer {
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// A file cannot be read or written.
-    #[error("{path}: {cause}")]
+    #[error("{path}: {cause}{mend}", path = path.display(), mend = file_mend(cause))]
     Io {
         /// The file.
         path: PathBuf,

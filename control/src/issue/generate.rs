@@ -41,17 +41,23 @@ pub(super) fn generate(dir: &Path, lifetimes: Lifetimes, trust_domain: &str) -> 
         fs::remove_dir_all(&fresh).map_err(|e| failed(&fresh, e))?;
     }
     DirBuilder::new().recursive(true).mode(0o700).create(&fresh).map_err(|e| failed(&fresh, e))?;
-    for (file, text, mode) in [
+    let files = [
         (ROOT_KEY, root_key.serialize_pem(), 0o600),
         (ROOT_CERT, root.pem(), 0o644),
         (CA_KEY, key.serialize_pem(), 0o600),
         (CA_CERT, ca.pem(), 0o644),
         (CERT_CHAIN, ca.pem() + &root.pem(), 0o644),
-    ] {
+    ];
+    let written = files.iter().try_for_each(|(file, text, mode)| {
         let path = fresh.join(file);
-        write(&path, &text, mode).map_err(|e| failed(&path, e))?;
+        write(&path, text, *mode).map_err(|e| failed(&path, e))
+    });
+    let placed = written.and_then(|()| fs::rename(&fresh, dir).map_err(|e| failed(dir, e)));
+    if placed.is_err() {
+        // Half an authority is of no use; that it cannot be removed changes nothing, the next start removes it.
+        let _ = fs::remove_dir_all(&fresh);
     }
-    fs::rename(&fresh, dir).map_err(|e| failed(dir, e))
+    placed
 }
 
 /// The signing certificate, but for its key and its signature.

@@ -23,7 +23,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// How often it is looked whether the time has come; clocks are set while a process sleeps.
 const LOOK: Duration = Duration::from_secs(3600);
-/// After a failure, and never sooner.
+/// After a failure at most: the closer the end, the sooner it is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 /// Certificates that live for seconds only are renewed in time as well.
 const SOONEST: Duration = Duration::from_secs(1);
@@ -40,7 +40,8 @@ pub async fn keep_renewing(authority: Arc<Authority>, shutdown: CancellationToke
             Err(error) => {
                 let until = authority.not_after();
                 tracing::error!(%error, %until, "the signing certificate cannot be renewed; without one no workload gets a certificate");
-                RETRY
+                let left = Duration::try_from(until - OffsetDateTime::now_utc()).unwrap_or_default();
+                (left / 8).clamp(SOONEST, RETRY)
             }
         };
         tokio::select! {

@@ -7,6 +7,7 @@ pub mod relay;
 pub mod socket;
 pub mod telemetry;
 pub mod tls;
+pub mod told;
 
 mod buffer;
 

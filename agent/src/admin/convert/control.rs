@@ -20,5 +20,6 @@ pub fn control(status: &Status) -> proto::Control {
             .collect(),
         responses: status.responses,
         refusals: status.refusals,
+        cache_error: status.cache_error.clone().unwrap_or_default(),
     }
 }

@@ -50,6 +50,9 @@ impl Show for Status {
             // Writing to a String does not fail.
             let _ = writeln!(text, "refused: {}: {}", refused.resource, refused.error);
         }
+        if !control.cache_error.is_empty() {
+            let _ = writeln!(text, "not kept on disk: {}", control.cache_error);
+        }
         for c in &self.failing_certificates {
             let error = or_dash(&*c.last_error);
             let _ = writeln!(text, "certificate {}: {}: {error}", c.state, short_identity(&c.identity));

@@ -67,6 +67,22 @@ impl DirectorySource {
         Self { path, last: None, events, _watcher: watcher }
     }
 
+    /// The first list. A path where nothing is yet is an empty one; one that cannot be read now is not: the pods of an agent
+    /// before this one would be let go.
+    async fn first(&mut self) -> Vec<PodSpec> {
+        loop {
+            match read_listing(&self.path) {
+                Ok(pods) => return pods,
+                Err(ListingError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    return Vec::new();
+                }
+                Err(error) => tracing::error!(%error, "waiting for a list of pods that can be used"),
+            }
+            let _ = tokio::time::timeout(POLL, self.events.recv()).await;
+            tokio::time::sleep(SETTLE).await;
+        }
+    }
+
     fn read(&mut self) -> Option<Vec<PodSpec>> {
         match read_listing(&self.path) {
             Ok(pods) => Some(pods),
@@ -100,7 +116,7 @@ fn is_access(kind: EventKind) -> bool {
 impl PodSource for DirectorySource {
     async fn next(&mut self) -> Vec<PodSpec> {
         if self.last.is_none() {
-            let pods = self.read().unwrap_or_default();
+            let pods = self.first().await;
             return self.last.insert(pods).clone();
         }
         loop {

@@ -7,6 +7,7 @@ use super::{
     convert::{self, Kind},
     proto::{cache::CacheHead, discovery::Resource},
 };
+use crate::told;
 use prost::Message;
 use std::{
     fs::{self, File, OpenOptions},
@@ -33,7 +34,7 @@ pub struct CacheFile {
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     /// The disk says no.
-    #[error("state cache {path}: {cause}")]
+    #[error("state cache {path}: {cause}{mend}", path = path.display(), mend = told::file_mend(cause))]
     Io {
         /// The file.
         path: PathBuf,
@@ -42,7 +43,7 @@ pub enum CacheError {
         cause: io::Error,
     },
     /// The file is not one of ours, or broken.
-    #[error("state cache {path} is damaged: {what}")]
+    #[error("state cache {path} is damaged: {what}; control sends the state anew", path = path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -50,7 +51,7 @@ pub enum CacheError {
         what: String,
     },
     /// There is more state than the limit allows.
-    #[error("state cache {path}: more than the limit of {limit} bytes")]
+    #[error("state cache {path}: more than the limit of {limit} bytes", path = path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,

@@ -110,11 +110,10 @@ impl Client {
 
     /// Connects and keeps the sink current, for ever.
     pub async fn run(self) {
-        let keeper = self
-            .config
-            .cache
-            .clone()
-            .map(|cache| keep::keep(cache, self.sink.clone(), self.held.clone(), self.changed.clone()));
+        let keeper = self.config.cache.clone().map(|cache| {
+            let (sink, held, changed) = (self.sink.clone(), self.held.clone(), self.changed.clone());
+            keep::keep(cache, sink, held, changed, self.status.clone())
+        });
         tokio::select! {
             () = self.stay_connected() => {}
             () = async { match keeper { Some(k) => k.await, None => std::future::pending().await } } => {}

@@ -67,6 +67,9 @@ impl HboneError {
             Self::Connect { source, .. } => match source.kind() {
                 io::ErrorKind::ConnectionRefused => Reason::ConnectionRefused,
                 io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+                _ if matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                    Reason::LimitReached
+                }
                 _ => Reason::ConnectFailed,
             },
             Self::ConnectTimeout { .. } | Self::AnswerTimeout { .. } => Reason::ConnectTimeout,

@@ -90,7 +90,7 @@ pub struct AccessLog {
     /// Lines in the queue.
     waiting: Arc<AtomicUsize>,
     writer: Option<thread::JoinHandle<()>>,
-    dropped: AtomicU64,
+    dropped: Arc<AtomicU64>,
 }
 
 /// Some lines, each with its end of line.
@@ -114,7 +114,7 @@ impl AccessLog {
     /// No access log.
     pub fn off() -> Self {
         let config = AccessLogConfig { select: Select::Off, ..AccessLogConfig::default() };
-        Self { config, queue: None, waiting: Arc::default(), writer: None, dropped: AtomicU64::new(0) }
+        Self { config, queue: None, waiting: Arc::default(), writer: None, dropped: Arc::default() }
     }
 
     /// A log that a thread of its own writes to `out`. Fails when the thread cannot be started.
@@ -125,10 +125,12 @@ impl AccessLog {
         let (sender, lines) = mpsc::sync_channel(config.queue.max(1));
         let waiting = Arc::new(AtomicUsize::new(0));
         let taken = waiting.clone();
+        let dropped = Arc::<AtomicU64>::default();
+        let lost = dropped.clone();
         let writer = thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_lines(&lines, &taken, out))?;
-        Ok(Self { config, queue: Some(sender), waiting, writer: Some(writer), dropped: AtomicU64::new(0) })
+            .spawn(move || write_lines(&lines, &taken, &lost, out))?;
+        Ok(Self { config, queue: Some(sender), waiting, writer: Some(writer), dropped })
     }
 
     /// Lines lost because the writer was behind, or gone.
@@ -233,8 +235,12 @@ const BATCH: usize = 64 * 1024;
 /// the connection more than the line itself; after a rest the writer finds many lines, and nobody had to wake it.
 const REST: Duration = Duration::from_millis(2);
 
-fn write_lines(lines: &mpsc::Receiver<Lines>, waiting: &AtomicUsize, mut out: impl Write) {
+/// A disk that is full is not complained of more often than this.
+const PAUSE: Duration = Duration::from_secs(30);
+
+fn write_lines(lines: &mpsc::Receiver<Lines>, waiting: &AtomicUsize, lost: &AtomicU64, mut out: impl Write) {
     let mut batch = String::new();
+    let mut complained: Option<Instant> = None;
     let take = |batch: &mut String, lines: Lines| {
         waiting.fetch_sub(lines.count, Ordering::Relaxed);
         batch.push_str(&lines.text);
@@ -248,7 +254,11 @@ fn write_lines(lines: &mpsc::Receiver<Lines>, waiting: &AtomicUsize, mut out: im
             take(&mut batch, more);
         }
         if let Err(e) = out.write_all(batch.as_bytes()).and_then(|()| out.flush()) {
-            tracing::warn!(error = %e, "the access log cannot be written; lines are lost");
+            lost.fetch_add(batch.lines().count() as u64, Ordering::Relaxed);
+            if complained.is_none_or(|at| at.elapsed() >= PAUSE) {
+                complained = Some(Instant::now());
+                tracing::warn!(error = %e, "the access log cannot be written, lines are lost and counted; make room for it");
+            }
         }
         if batch.len() < BATCH {
             thread::sleep(REST);

@@ -171,6 +171,19 @@ impl Metrics {
         out
     }
 
+    /// The reason of [`Metrics::accept_failed`] for a limit that the configuration sets.
+    pub const LIMIT: &str = "limit";
+
+    /// How often connections were not accepted, or not carried on, for want of something: what, and the count.
+    pub fn shortages(&self) -> [(&'static str, u64); 3] {
+        [
+            ("files", "attempts at connections for want of files"),
+            ("memory", "attempts at connections for want of memory"),
+            (Self::LIMIT, "connections beyond maxConnections"),
+        ]
+        .map(|(reason, what)| (what, self.accept_errors.get_or_create(&[("reason", reason)]).get()))
+    }
+
     /// Counts an attempt to accept a connection that failed for `reason`.
     pub fn accept_failed(&self, reason: &'static str) {
         self.accept_errors.get_or_create(&[("reason", reason)]).inc();

@@ -48,6 +48,25 @@ struct Counts {
     latencies: Histogram,
     each_second: Vec<u64>,
     failures: BTreeMap<String, u64>,
+    /// When the first and the last of those that failed were begun.
+    failed: Option<(Duration, Duration)>,
+    /// How many were begun after that and went well.
+    since: u64,
+}
+
+impl Counts {
+    /// Puts a connection that was begun at `started` on the time line.
+    fn place(&mut self, started: Duration, failed: bool) {
+        match &mut self.failed {
+            Some((_, last)) if !failed && started > *last => self.since += 1,
+            _ if !failed => {}
+            Some((first, last)) => {
+                (*first, *last) = ((*first).min(started), (*last).max(started));
+                self.since = 0;
+            }
+            None => self.failed = Some((started, started)),
+        }
+    }
 }
 
 pub fn run(options: &Options) -> Result<Value> {
@@ -79,6 +98,10 @@ async fn connections(options: &Options) -> Result<Value> {
         "slowest_second": whole.iter().min(),
         "each_second": whole,
         "failures": counts.failures,
+        "failed_ms": counts.failed.map(|(first, last)| {
+            json!({ "first": first.as_secs_f64() * 1e3, "last": last.as_secs_f64() * 1e3 })
+        }),
+        "since_last_failure": if counts.failed.is_some() { counts.since } else { made },
         "latency_us": {
             "p50": counts.latencies.quantile(0.5) as f64 / 1e3,
             "p99": counts.latencies.quantile(0.99) as f64 / 1e3,
@@ -105,6 +128,7 @@ async fn one_after_the_other(
             if counts.each_second.len() <= second {
                 counts.each_second.resize(second + 1, 0);
             }
+            counts.place(started - begin, result.is_err());
             match &result {
                 Ok(()) => {
                     counts.latencies.record(elapsed);

@@ -46,6 +46,8 @@ pub struct Status {
     pub refused: BTreeMap<String, String>,
     /// Why the last connection ended or failed.
     pub last_error: Option<String>,
+    /// Why the state on disk is not the newest, if it is not.
+    pub cache_error: Option<String>,
 }
 
 impl Status {
@@ -62,6 +64,7 @@ impl Status {
             refusals: 0,
             refused: BTreeMap::new(),
             last_error: None,
+            cache_error: None,
         }
     }
 
