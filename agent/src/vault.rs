@@ -11,7 +11,7 @@ use weft_io::tls::{CertManager, Parts, WorkloadCert};
 use weft_model::Identity;
 use zeroize::{Zeroize, Zeroizing};
 
-/// Certificates are issued in bursts; each burst is kept once.
+/// Certificates are issued in bursts: they are kept at once, and then no sooner again than after this.
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// One certificate.
@@ -33,12 +33,12 @@ impl Drop for Kept {
 pub async fn follow(certs: CertManager, mut vault: Vault) {
     let mut changes = certs.changes();
     while changes.changed().await.is_ok() {
-        tokio::time::sleep(SETTLE).await;
         changes.mark_unchanged();
         let kept = written(&certs.valid()).and_then(|text| Ok(vault.put(&text)?));
         if let Err(error) = kept {
             tracing::warn!(%error, "an agent after this one will have to ask for its certificates");
         }
+        tokio::time::sleep(SETTLE).await;
     }
 }
 

@@ -18,6 +18,8 @@ mod closed;
 mod disk;
 #[path = "mesh/encrypt.rs"]
 mod encrypt;
+#[path = "mesh/full_map.rs"]
+mod full_map;
 #[path = "mesh/intruder.rs"]
 mod intruder;
 #[path = "mesh/limits.rs"]

@@ -81,6 +81,7 @@ impl Explicit {
                 entry.serve(&snapshot, &self.shared, &self.lanes).await;
             }
             self.publish(&snapshot);
+            // Once is enough here: a connection that is being judged meanwhile asks again when it is in the table.
             let closed = revoke(&snapshot, &self.shared.telemetry.connections);
             if closed > 0 {
                 tracing::info!(connections = closed, "closing what the policies no longer allow");

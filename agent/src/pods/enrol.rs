@@ -82,6 +82,8 @@ pub struct Enroller {
     waiting: BTreeMap<PodName, u64>,
     /// What the kernel's maps were last brought to: the snapshot's version, and the pods. None after a failure.
     told: Option<(u64, Vec<LocalPod>)>,
+    /// Why that failed, if it did.
+    map_error: Option<String>,
 }
 
 /// A pod that is enrolled.
@@ -102,7 +104,7 @@ impl Enroller {
         inherited: BTreeMap<ListenerName, TcpListener>,
     ) -> Self {
         let roster = Arc::default();
-        let (enrolled, leaving, failed, others_forgotten, waiting, told) = <_>::default();
+        let (enrolled, leaving, failed, others_forgotten, waiting, told, map_error) = <_>::default();
         Self {
             node,
             network,
@@ -118,6 +120,7 @@ impl Enroller {
             others_forgotten,
             waiting,
             told,
+            map_error,
         }
     }
 
@@ -151,6 +154,8 @@ impl Enroller {
                     }
                 }
             }
+            // Each pod takes the kernel a while: probes and people need not wait for all of them.
+            tokio::task::yield_now().await;
         }
         self.failed.retain(|name, _| listed.iter().any(|s| (&s.namespace, &s.name) == (&name.0, &name.1)));
         self.tell_kernel(snapshot);
@@ -170,13 +175,28 @@ impl Enroller {
         if self.told.as_ref() == Some(&now) && kernel.is_sole_writer() {
             return;
         }
-        self.told = match kernel.reconcile(snapshot, &self.network, &now.1) {
-            Ok(_) => Some(now),
-            Err(error) => {
-                tracing::error!(%error, "the kernel's maps are not up to date; connections go through the agent");
+        let error = match kernel.reconcile(snapshot, &self.network, &now.1) {
+            Ok(_) => {
+                self.told = Some(now);
                 None
             }
+            Err(error) => {
+                self.told = None;
+                Some(error.to_string())
+            }
         };
+        // It is tried again each second, and said once.
+        match &error {
+            Some(error) if self.map_error.as_ref() != Some(error) => {
+                tracing::error!(
+                    error,
+                    "the kernel's maps are not up to date; connections go through the agent; trying again"
+                );
+            }
+            None if self.map_error.is_some() => tracing::info!("the kernel's maps are up to date again"),
+            _ => {}
+        }
+        self.map_error = error;
     }
 
     /// Shows what has become of each pod.
