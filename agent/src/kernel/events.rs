@@ -91,7 +91,7 @@ impl Events {
         let ring = match self.ring.take() {
             Some(ring) => ring,
             None => {
-                let ring = maps::ring(&self.pins).map_err(io::Error::other)?;
+                let ring = maps::open::<RingBuf<_>>(&self.pins, "EVENTS").map_err(io::Error::other)?;
                 // SAFETY: the ring owns its descriptor, which stays open and the same until the ring is dropped.
                 unsafe { AsyncFd::register(ring) }?
             }

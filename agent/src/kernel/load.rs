@@ -13,7 +13,7 @@ use super::{
 };
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::{MapData, SkStorage, SockHash},
+    maps::{Array, MapData, SkStorage, SockHash},
     programs::ProgramError,
 };
 use std::{
@@ -68,7 +68,7 @@ impl Kernel {
             None => super::find_cgroup()?,
         };
         let pins = Pins::prepare(&config.pin_dir)?;
-        let known = maps::array::<Config>(&pins, "CONFIG").ok().and_then(|c| c.get(&0, 0).ok());
+        let known = settings(&pins).ok().and_then(|c| c.get(&0, 0).ok());
         let known = known.map(|c| c.0).filter(|c| c.version == VERSION);
         let mut loader = Loader::new(&pins, config.max_addresses);
         let complete = NAMES.iter().all(|name| pins.map(name).exists());
@@ -87,8 +87,8 @@ impl Kernel {
             turn,
             current: known.object == fingerprint() && attach::is_attached(&pins),
             workloads: Table::open(&pins, "WORKLOADS")?,
-            listeners: maps::listeners(&pins)?,
-            ours: maps::ours(&pins)?,
+            listeners: maps::open(&pins, "LISTENERS")?,
+            ours: maps::open(&pins, "OURS")?,
             agents: Agents::open(&pins)?,
             reconciler: Reconciler::open(&pins)?,
             diags: Diags::default(),
@@ -230,7 +230,12 @@ fn stamped(config: Config) -> Config {
 }
 
 fn write_config(pins: &Pins, config: Config) -> Result<(), KernelError> {
-    maps::array(pins, "CONFIG")?.set(0, Raw(config), 0).map_err(KernelError::map("CONFIG"))
+    settings(pins)?.set(0, Raw(config), 0).map_err(KernelError::map("CONFIG"))
+}
+
+/// The map of one entry that holds for the whole node.
+fn settings(pins: &Pins) -> Result<Array<MapData, Raw<Config>>, KernelError> {
+    maps::open(pins, "CONFIG")
 }
 
 fn node_cookie() -> Result<u64, KernelError> {

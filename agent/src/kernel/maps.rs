@@ -2,8 +2,8 @@
 #![allow(unsafe_code)]
 
 use super::{KernelError, pins::Pins};
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage, SockHash};
-use weft_ebpf_abi::{ListenerKey, Plain};
+use aya::maps::{HashMap, Map, MapData, MapError};
+use weft_ebpf_abi::Plain;
 
 /// Every map of the object, under the name it is pinned by.
 pub(super) const NAMES: &[&str] = &[
@@ -43,8 +43,7 @@ pub(super) struct Table<K: Plain, V: Plain> {
 impl<K: Plain, V: Plain> Table<K, V> {
     /// Opens the pinned map.
     pub(super) fn open(pins: &Pins, name: &'static str) -> Result<Self, KernelError> {
-        let map = Map::from_map_data(data(pins, name)?).map_err(KernelError::map(name))?;
-        Ok(Self { name, map: map.try_into().map_err(KernelError::map(name))? })
+        Ok(Self { name, map: open(pins, name)? })
     }
 
     /// The value of `key`; an error of the kernel counts as none, as the programs see it.
@@ -72,44 +71,16 @@ impl<K: Plain, V: Plain> Table<K, V> {
     }
 }
 
-/// Opens a pinned array with one value.
-pub(super) fn array<V: Plain>(
+/// Opens a pinned map as what it is.
+pub(super) fn open<M: TryFrom<Map, Error = MapError>>(
     pins: &Pins,
     name: &'static str,
-) -> Result<Array<MapData, Raw<V>>, KernelError> {
+) -> Result<M, KernelError> {
     let map = Map::from_map_data(data(pins, name)?).map_err(KernelError::map(name))?;
     map.try_into().map_err(KernelError::map(name))
 }
 
-/// Opens the pinned counters.
-pub(super) fn counters(pins: &Pins) -> Result<PerCpuArray<MapData, u64>, KernelError> {
-    let name = "STATS";
-    let map = Map::from_map_data(data(pins, name)?).map_err(KernelError::map(name))?;
-    map.try_into().map_err(KernelError::map(name))
-}
-
-/// Opens the pinned listeners.
-pub(super) fn listeners(pins: &Pins) -> Result<SockHash<MapData, Raw<ListenerKey>>, KernelError> {
-    let name = "LISTENERS";
-    let map = Map::from_map_data(data(pins, name)?).map_err(KernelError::map(name))?;
-    map.try_into().map_err(KernelError::map(name))
-}
-
-/// Opens the pinned marks of the agent's own listeners.
-pub(super) fn ours(pins: &Pins) -> Result<SkStorage<MapData, u32>, KernelError> {
-    let name = "OURS";
-    let map = Map::from_map_data(data(pins, name)?).map_err(KernelError::map(name))?;
-    map.try_into().map_err(KernelError::map(name))
-}
-
-/// Opens the pinned ring buffer.
-pub(super) fn ring(pins: &Pins) -> Result<RingBuf<MapData>, KernelError> {
-    let name = "EVENTS";
-    let map = Map::from_map_data(data(pins, name)?).map_err(KernelError::map(name))?;
-    map.try_into().map_err(KernelError::map(name))
-}
-
-/// Opens any pinned map.
+/// Opens any pinned map, whatever it is.
 pub(super) fn data(pins: &Pins, name: &'static str) -> Result<MapData, KernelError> {
     MapData::from_pin(pins.map(name)).map_err(KernelError::map(name))
 }

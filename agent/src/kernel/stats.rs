@@ -6,7 +6,7 @@ use super::{
     pins::{self, Pins},
 };
 use aya::{
-    maps::{MapInfo, MapType},
+    maps::{MapData, MapInfo, MapType, PerCpuArray},
     programs::{
         links::{FdLink, PinnedLink},
         loaded_programs,
@@ -61,7 +61,7 @@ pub struct Stats {
 impl Kernel {
     /// The figures of this instant. Walks the smaller maps: not for the data path.
     pub fn stats(&self) -> Result<Stats, KernelError> {
-        let counters = maps::counters(&self.pins)?;
+        let counters: PerCpuArray<MapData, u64> = maps::open(&self.pins, "STATS")?;
         let mut stats = Stats::default();
         for (stat, name) in STATS {
             let cpus = counters.get(&(stat as u32), 0).map_err(KernelError::map("STATS"))?;
