@@ -193,6 +193,7 @@ fn capture(base: &Base, drain: &Watcher) -> Result<Follower, AppError> {
         keeper: base.keeper.clone(),
         flows,
         wishes: base.keeper.wishes().map_err(AppError::Keeper)?,
+        connected: <_>::default(),
     })
 }
 

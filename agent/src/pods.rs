@@ -1,5 +1,6 @@
 //! The pods of this node: where they come from, how they are entered, what the agent sets up inside.
 
+pub mod connected;
 pub mod destroy;
 pub mod enrol;
 pub mod listeners;
@@ -11,6 +12,7 @@ pub mod routes;
 pub mod sockets;
 pub mod source;
 
+pub use connected::Connected;
 pub use enrol::Enroller;
 pub use netns::Netns;
 pub use pod::{Application, Pod};

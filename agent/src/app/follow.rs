@@ -8,7 +8,7 @@ use crate::{
     keeper::{KeeperClient, client::Wish},
     kernel::Flows,
     lanes::Shared,
-    pods::{Enroller, PodSpec},
+    pods::{Connected, Enroller, PodSpec},
 };
 use std::{
     sync::Arc,
@@ -47,6 +47,8 @@ pub struct Follower {
     pub flows: Flows,
     /// What the keeper wants.
     pub wishes: mpsc::Receiver<Wish>,
+    /// Which pods lost their network.
+    pub connected: Connected,
 }
 
 impl Follower {
@@ -80,6 +82,7 @@ impl Follower {
                 unsettled_until = Some(end).filter(|end| now <= *end);
             }
             self.become_ready()?;
+            self.connected.look(self.enroller.pods(), &snapshot);
             let is_ready = self.ready.is_none();
             tokio::select! {
                 () = self.changed.notified() => {}

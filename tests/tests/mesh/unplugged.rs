@@ -77,7 +77,7 @@ fn a_client_whose_interface_vanishes_calls_again_over_a_new_one() -> Result<()> 
     if !require_kernel() {
         return Ok(());
     }
-    let mesh = Mesh::bookshop("unplugged-client")?;
+    let mut mesh = Mesh::bookshop("unplugged-client")?;
     let _server = app::serve(mesh.pod(TUNNEL.to)?, "echo", 7000)?;
     let cut = hold(&mesh, TUNNEL, "cut", 7000, "6")?;
     mesh.cluster.unplug(TUNNEL.from)?;
@@ -85,10 +85,20 @@ fn a_client_whose_interface_vanishes_calls_again_over_a_new_one() -> Result<()> 
         let got = TUNNEL.call(&mesh, &["get", &to.to_string(), "--patience", "2"])?;
         ensure!(got["ok"] == false, "{got}");
     }
+    let told = |mesh: &mut Mesh, what: &str| {
+        eventually(SOON, || {
+            let log = mesh.agent("node-a")?.process().log()?;
+            let lines = log.lines().filter(|line| line.contains(what) && line.contains(TUNNEL.from)).count();
+            ensure!(lines == 2, "{lines} lines, where both addresses should be told of once:\n{log}");
+            Ok(())
+        })
+    };
+    told(&mut mesh, "has lost this address")?;
     for to in DIRECT.targets(&mesh, 8080)? {
         well("elsewhere", &DIRECT.call(&mesh, &["get", &to.to_string()])?)?;
     }
     mesh.cluster.plug(TUNNEL.from)?;
+    told(&mut mesh, "has its address again")?;
     works_again(&mesh, &[TUNNEL, BESIDE])?;
     resumed_or_told(cut)
 }
