@@ -6,7 +6,7 @@ use crate::{
     kernel::{Flow, Verdict},
     pods::{
         Pod,
-        destroy::{ANY, destroy},
+        destroy::{destroy, find},
     },
 };
 use rustc_hash::FxHashMap;
@@ -55,8 +55,12 @@ fn refused<'a>(snapshot: &Snapshot, flow: &Flow, pods: &'a FxHashMap<u64, Arc<Po
 /// the client's, where the server's is gone or not yet there.
 fn cut(refused: Refused<'_>) -> bool {
     let Refused { from, to, socket, client, server } = refused;
-    let at_server = if from.is_some() { ANY } else { socket };
-    let done = match (destroy(&to.netns, server, client, at_server), from) {
+    let at_server = || match from {
+        Some(_) => find(&to.netns, server, client)
+            .and_then(|found| found.map_or(Ok(false), |cookie| destroy(&to.netns, server, client, cookie))),
+        None => destroy(&to.netns, server, client, socket),
+    };
+    let done = match (at_server(), from) {
         (Ok(false), Some(from)) => destroy(&from.netns, client, server, socket),
         (done, _) => done,
     };
@@ -65,4 +69,27 @@ fn cut(refused: Refused<'_>) -> bool {
             "a connection that the policies no longer allow cannot be cut");
         false
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods::PodSpec;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_connection_that_is_gone_by_now_does_not_take_the_listener_with_it() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: needs root to destroy a socket");
+            return;
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let spec =
+            PodSpec { namespace: "shop".into(), name: "web-0".into(), netns: "/proc/self/ns/net".into() };
+        let pod = Pod::explicit(spec, "web-0".into(), server.ip()).unwrap();
+        let client = "127.0.0.1:1".parse().unwrap();
+        assert!(!cut(Refused { from: Some(&pod), to: &pod, socket: 1, client, server }));
+        TcpStream::connect(server).unwrap();
+    }
 }
