@@ -44,6 +44,14 @@ mod tests {
         policy::{Action, Clause, Match, PolicyScope, Rule, StringMatch},
     };
 
+    fn with_a_database() -> SnapshotStore {
+        let store = SnapshotStore::default();
+        let mut db = Workload::new("k//Pod/shop/db", "shop", "db", "db");
+        db.addresses = vec!["10.0.0.2".parse().unwrap()];
+        store.apply(vec![Delta::Workload(Box::new(db))]);
+        store
+    }
+
     fn facts(store: &SnapshotStore, client: &str) -> Facts {
         let mut facts = Facts::new(
             Direction::Inbound,
@@ -69,10 +77,7 @@ mod tests {
 
     #[test]
     fn a_change_between_the_verdict_and_the_record_is_not_missed() {
-        let store = SnapshotStore::default();
-        let mut db = Workload::new("k//Pod/shop/db", "shop", "db", "db");
-        db.addresses = vec!["10.0.0.2".parse().unwrap()];
-        store.apply(vec![Delta::Workload(Box::new(db))]);
+        let store = with_a_database();
         let telemetry = Telemetry::new(&Config::default(), AccessLog::off());
         let worker = Arc::clone(&telemetry).worker(0);
         let asked = store.load().version;
@@ -86,10 +91,7 @@ mod tests {
 
     #[test]
     fn only_what_the_new_policies_refuse_is_closed() {
-        let store = SnapshotStore::default();
-        let mut db = Workload::new("k//Pod/shop/db", "shop", "db", "db");
-        db.addresses = vec!["10.0.0.2".parse().unwrap()];
-        store.apply(vec![Delta::Workload(Box::new(db))]);
+        let store = with_a_database();
         let telemetry = Telemetry::new(&Config::default(), AccessLog::off());
         let worker = Arc::clone(&telemetry).worker(0);
         let (web, cart) = (worker.record(facts(&store, "web")), worker.record(facts(&store, "cart")));
