@@ -139,12 +139,7 @@ impl Agent {
 
     /// The items that `weft-agent <args> --output json` lists.
     pub fn list(&self, args: &[&str]) -> Result<Vec<Value>> {
-        let mut answer = self.ask(args)?;
-        let items = if answer.is_array() { answer } else { answer["items"].take() };
-        match items {
-            Value::Array(items) => Ok(items),
-            other => bail!("weft-agent {} gave no list but {other}", args.join(" ")),
-        }
+        items(self.ask(args)?, args)
     }
 
     /// The command that a person types to ask this agent.
@@ -211,4 +206,13 @@ fn spawn(node: &Node, config: &Path) -> Result<Process> {
 fn admin_socket(config: &Path) -> Result<String> {
     let socket = config.with_file_name("admin.sock");
     Ok(socket.to_str().context("a path is not UTF-8")?.to_owned())
+}
+
+/// The items in an answer to `weft-agent <args> --output json`.
+pub(crate) fn items(mut answer: Value, args: &[&str]) -> Result<Vec<Value>> {
+    let items = if answer.is_array() { answer } else { answer["items"].take() };
+    match items {
+        Value::Array(items) => Ok(items),
+        other => bail!("weft-agent {} gave no list but {other}", args.join(" ")),
+    }
 }

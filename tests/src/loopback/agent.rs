@@ -1,7 +1,7 @@
 //! `weft-agent run --explicit`, for the pods of one node.
 
 use super::{CALL, HBONE, Hosts, START, command};
-use crate::{Manifests, Process, binaries, control, eventually, process};
+use crate::{Manifests, Process, agent, binaries, control, eventually, process};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::{
@@ -80,12 +80,7 @@ impl LoopbackAgent {
 
     /// The items that `weft-agent <args> --output json` lists.
     pub fn list(&self, args: &[&str]) -> Result<Vec<Value>> {
-        let mut answer = self.ask(args)?;
-        let items = if answer.is_array() { answer } else { answer["items"].take() };
-        match items {
-            Value::Array(items) => Ok(items),
-            other => bail!("weft-agent {} gave no list but {other}", args.join(" ")),
-        }
+        agent::items(self.ask(args)?, args)
     }
 
     /// The command that a person types to ask this agent.
