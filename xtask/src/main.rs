@@ -6,6 +6,7 @@ mod build;
 mod clean_host;
 mod demo;
 mod fuzz;
+mod generate;
 mod licences;
 mod setup;
 mod shell;
@@ -46,6 +47,8 @@ enum Task {
     Bench(bench::Options),
     /// Run the fuzz targets for a short while
     Fuzz(fuzz::Options),
+    /// Make the manifests from the chart
+    Generate(generate::Options),
     /// Check the dependencies' licences and sources against deny.toml
     Licences,
     /// Remove namespaces, cgroups, pins and processes that crashed runs left behind
@@ -70,6 +73,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(options) => return test::run(&options),
         Task::Bench(options) => return bench::run(&options),
         Task::Fuzz(options) => fuzz::run(&options)?,
+        Task::Generate(options) => generate::run(&options)?,
         Task::Licences => licences::run()?,
         Task::CleanHost(options) => clean_host::run(&options)?,
     }
