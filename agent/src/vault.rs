@@ -11,7 +11,8 @@ use weft_io::tls::{CertManager, Parts, WorkloadCert};
 use weft_model::Identity;
 use zeroize::{Zeroize, Zeroizing};
 
-/// Certificates are issued in bursts: they are kept at once, and then no sooner again than after this.
+/// Certificates are issued in bursts: they are kept at once, and then no sooner again than after this. What could not be
+/// kept is tried again as soon.
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// One certificate.
@@ -32,12 +33,18 @@ impl Drop for Kept {
 /// Keeps the certificates whenever they change.
 pub async fn follow(certs: CertManager, mut vault: Vault) {
     let mut changes = certs.changes();
-    while changes.changed().await.is_ok() {
+    let mut failed = false;
+    while failed || changes.changed().await.is_ok() {
         changes.mark_unchanged();
         let kept = written(&certs.valid()).and_then(|text| Ok(vault.put(&text)?));
-        if let Err(error) = kept {
-            tracing::warn!(%error, "an agent after this one will have to ask for its certificates");
+        match &kept {
+            Err(error) if !failed => {
+                tracing::warn!(%error, "an agent after this one would have to ask for its certificates; trying again");
+            }
+            Ok(()) if failed => tracing::info!("the certificates are kept for the agent after this one"),
+            _ => {}
         }
+        failed = kept.is_err();
         tokio::time::sleep(SETTLE).await;
     }
 }

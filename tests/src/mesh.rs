@@ -37,6 +37,7 @@ impl Mesh {
     pub fn bookshop_with(purpose: &str, options: &Options) -> Result<Self> {
         let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/bookshop");
         let cluster = Cluster::build(Run::unique(purpose)?, Manifests::read(&manifests)?)?;
+        cluster.run.show_logs();
         let applications = cluster.start_applications()?;
         Self::join_with(cluster, applications, options)
     }

@@ -33,6 +33,7 @@ pub(crate) const KEEP: &str = "keep";
 pub struct Run {
     name: String,
     kept: AtomicBool,
+    shown: AtomicBool,
     _lock: Flock<File>,
 }
 
@@ -60,7 +61,7 @@ impl Run {
         sweep::clear(&name)?;
         fs::create_dir_all(directory(&name).join("logs"))?;
         fs::create_dir_all(cgroup::root()?.join(&name)).context("cannot make the run's cgroup")?;
-        Ok(Self { name, kept: AtomicBool::new(false), _lock: lock })
+        Ok(Self { name, kept: AtomicBool::default(), shown: AtomicBool::default(), _lock: lock })
     }
 
     /// The name, with the prefix.
@@ -89,6 +90,12 @@ impl Run {
         self.kept.store(true, Ordering::Relaxed);
         Ok(())
     }
+
+    /// Prints the end of every log when this value goes. For scenarios: what a test prints is shown only where it failed, and
+    /// one that returns its error does not panic.
+    pub fn show_logs(&self) {
+        self.shown.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Run {
@@ -96,7 +103,7 @@ impl Drop for Run {
         if self.kept.load(Ordering::Relaxed) {
             return;
         }
-        if std::thread::panicking() {
+        if std::thread::panicking() || self.shown.load(Ordering::Relaxed) {
             print_logs(&self.logs());
         }
         if let Some(directory) = std::env::var_os(SAVE_LOGS)

@@ -56,6 +56,12 @@ pub enum KernelError {
         /// How many were given.
         given: usize,
     },
+    /// What an agent after this one should find does not fit into the kernel's map.
+    #[error("{bytes} bytes are too much to keep for the agent after this one")]
+    TooManyToKeep {
+        /// How many there are.
+        bytes: usize,
+    },
 }
 
 impl KernelError {

@@ -220,10 +220,14 @@ impl Enroller {
     }
 
     /// Asks for the certificates of the pods' identities as they are now, and drops all others: also those that a
-    /// connection asked for while its pod was leaving. What an earlier worker left stays until all pods had their turn.
+    /// connection asked for while its pod was leaving. What an earlier worker left stays until all pods had their turn; one
+    /// that could not be enrolled keeps its own for the next try, when the authority may be away.
     fn follow_identities(&self, snapshot: &Snapshot) {
         let now = |e: &Enrolled| e.pod.workload(snapshot).unwrap_or(&e.workload).identity();
-        let wanted: BTreeSet<Identity> = self.enrolled.values().map(now).collect();
+        let failed =
+            self.failed.keys().filter_map(|(namespace, name)| snapshot.workload_of_pod(namespace, name));
+        let failed = failed.filter(|w| w.is_meshed() && *w.node == *self.node).map(|w| w.identity());
+        let wanted: BTreeSet<Identity> = self.enrolled.values().map(now).chain(failed).collect();
         wanted.iter().for_each(|identity| self.certs.prefetch(identity));
         if self.others_forgotten {
             self.certs.retain(|identity| wanted.contains(identity));

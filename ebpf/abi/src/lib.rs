@@ -41,7 +41,7 @@ pub const LISTENER_SLOTS: u32 = 64;
 /// What one entry of the map `VAULT` holds, in bytes.
 pub const VAULT_CHUNK: usize = 4096;
 
-/// How many entries the map `VAULT` has room for: 16 MiB, some thousand certificates.
+/// How many entries the map `VAULT` has room for: 16 MiB, one half of which holds some thousand certificates.
 pub const VAULT_CHUNKS: u32 = 4096;
 
 /// An entry of the map `VAULT`, which no program reads: the agent keeps there what its successor shall find.

@@ -2,9 +2,11 @@
 
 use crate::stage::{PATIENCE, REMOTE, Stage, accept, at, enrol, policy, talk};
 use anyhow::{Context, Result, ensure};
+use aya::maps::{HashMap, Map, MapData};
 use std::{net::SocketAddr, time::Duration};
 use tokio::time::timeout;
 use weft_agent::kernel::{EnrolmentFlags, Event, EventKind, Kernel};
+use weft_ebpf_abi::{VAULT_CHUNK, VAULT_CHUNKS, VERSION};
 use weft_model::{Delta, policy::Action};
 use weft_tests::require_kernel;
 
@@ -168,6 +170,28 @@ fn what_an_agent_keeps_is_found_by_the_next() -> Result<()> {
         stage.kernel.vault()?.put(&bytes)?;
         stage.reload()?;
         assert!(stage.kernel.vault()?.get().as_ref() == Some(&bytes), "{length} bytes");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_dies_while_it_keeps_something_leaves_what_was_kept() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    let mut vault = stage.kernel.vault()?;
+    let pin = stage.config.pin_dir.join(format!("maps-v{VERSION}/VAULT"));
+    for (round, bytes) in [[1; 10_000], [2; 10_000]].iter().enumerate() {
+        vault.put(bytes)?;
+        // What a write looks like that ends after its first chunk, in the half that is not in use.
+        let other = if round == 0 { VAULT_CHUNKS / 2 } else { 0 };
+        let mut map: HashMap<_, u32, [u8; VAULT_CHUNK]> =
+            Map::HashMap(MapData::from_pin(&pin)?).try_into()?;
+        let mut torn = map.get(&(VAULT_CHUNKS / 2 - other), 0)?;
+        torn[8..16].copy_from_slice(&u64::MAX.to_ne_bytes());
+        map.insert(other, torn, 0)?;
+        assert!(vault.get().as_deref() == Some(bytes), "round {round}");
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::stage::{DIRECT, INTO, SOON, TUNNEL, Way, fails_with, well};
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use std::{net::SocketAddr, time::Duration};
 use weft_tests::{Mesh, app, eventually, require_kernel};
 
@@ -77,6 +78,10 @@ fn serves_its_cache(mesh: &Mesh, node: &str) -> Result<()> {
         let control = &status["control"];
         ensure!(status["ready"] == true && control["from_cache"] == true, "{status}");
         ensure!(control["connected"] == false, "{status}");
+        // What could not be enrolled at first is tried again; a certificate that is not there stays away.
+        let pods = status["pods"].as_array().context("no pods")?;
+        ensure!(pods.iter().all(|pod| pod["state"] == "enrolled" || pod["state"] == "outside"), "{status}");
+        ensure!(status["failing_certificates"] == json!([]), "{status}");
         Ok(())
     })
 }
