@@ -19,6 +19,7 @@ fn of(kind: Kind) -> OfKind {
         kind: match kind {
             Kind::Address => "address",
             Kind::Authorization => "authorization",
+            Kind::NodePod => "node_pod",
         },
     }
 }
@@ -99,7 +100,7 @@ impl Metrics {
     }
 
     /// Counts a batch of the source, and what it left.
-    pub fn batch(&self, resources: [(Kind, usize); 2], findings: &[Finding]) {
+    pub fn batch(&self, resources: [(Kind, usize); Kind::ALL.len()], findings: &[Finding]) {
         self.batches.inc();
         for (kind, count) in resources {
             self.resources.get_or_create(&of(kind)).set(i64::try_from(count).unwrap_or(i64::MAX));

@@ -122,6 +122,8 @@ impl Mesh {
             },
             cache: cache.then(|| CacheFile { path: self.path(format!("{node}.state")), limit: 1 << 20 }),
             backoff: (Duration::from_millis(20), Duration::from_millis(200)),
+            node_pods: false,
+            ready: None,
         };
         let (client, status) = Client::new(config, sink.clone());
         client.restore();

@@ -81,5 +81,7 @@ pub fn discovery(config: &Config) -> ClientConfig {
         },
         cache: Some(CacheFile { path: config.cache_dir.join("state"), limit: CACHE_LIMIT }),
         backoff: BACKOFF,
+        node_pods: false,
+        ready: None,
     }
 }

@@ -1,7 +1,8 @@
 //! What was told so far, so that only what changed is told again.
 
+use crate::facts::Key;
 use rustc_hash::FxHashMap;
-use weft_model::{Delta, Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid};
+use weft_model::{Delta, NodePod, Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid};
 
 /// Everything told so far, and what is to be told next.
 #[derive(Debug, Default)]
@@ -9,6 +10,8 @@ pub(crate) struct Output {
     workloads: FxHashMap<WorkloadUid, Workload>,
     services: FxHashMap<ServiceKey, Service>,
     policies: FxHashMap<PolicyKey, Policy>,
+    /// By the pod's key: another pod of the same name takes its place.
+    node_pods: FxHashMap<Key, NodePod>,
     /// How many workloads stand behind a service.
     behind: FxHashMap<ServiceKey, usize>,
     /// How many workloads a policy's selector picks.
@@ -58,6 +61,19 @@ impl Output {
             }
             None if self.services.remove(key).is_some() => self.deltas.push(Delta::ServiceGone(key.clone())),
             None => {}
+        }
+    }
+
+    pub(crate) fn node_pod(&mut self, key: &Key, new: Option<NodePod>) {
+        if self.node_pods.get(key) == new.as_ref() {
+            return;
+        }
+        let old = self.node_pods.remove(key);
+        let uid = new.as_ref().map(|p| &p.uid);
+        self.deltas.extend(old.filter(|o| Some(&o.uid) != uid).map(|o| Delta::NodePodGone(o.uid)));
+        if let Some(new) = new {
+            self.deltas.push(Delta::NodePod(new.clone()));
+            self.node_pods.insert(key.clone(), new);
         }
     }
 

@@ -30,7 +30,12 @@ impl Placement {
                     }
                 }
                 Delta::WorkloadGone(uid) => state.remove(uid),
-                Delta::Service(_) | Delta::ServiceGone(_) | Delta::Policy(_) | Delta::PolicyGone(_) => {}
+                Delta::Service(_)
+                | Delta::ServiceGone(_)
+                | Delta::Policy(_)
+                | Delta::PolicyGone(_)
+                | Delta::NodePod(_)
+                | Delta::NodePodGone(_) => {}
             }
         }
     }

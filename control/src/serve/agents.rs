@@ -20,6 +20,8 @@ pub struct Agent {
     pub sent: u64,
     /// Responses acknowledged.
     pub acknowledged: u64,
+    /// Whether it says that it is ready to carry its pods.
+    pub ready: bool,
     /// Responses refused, at least in part.
     pub refused: u64,
     /// What it said when it last refused.
@@ -58,6 +60,7 @@ impl Agents {
             since: SystemTime::now(),
             sent: 0,
             acknowledged: 0,
+            ready: false,
             refused: 0,
             last_refusal: None,
         };

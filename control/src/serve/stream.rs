@@ -10,13 +10,14 @@ use super::{
     resources::{Missing, Moment},
 };
 use crate::metrics::Metrics;
+use prost_types::value;
 use std::{collections::VecDeque, pin::Pin, sync::Arc};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use weft_io::discovery::{
-    convert::Kind,
+    convert::{AGENT_TYPE_URL, Kind, READY_KEY},
     proto::discovery::{
         DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
         aggregated_discovery_service_server::AggregatedDiscoveryService,
@@ -28,7 +29,7 @@ use weft_io::discovery::{
 const RESPONSE_BYTES: usize = 512 << 10;
 
 /// A node must know what a workload forbids before it learns of the workload.
-const ORDER: [Kind; 2] = [Kind::Authorization, Kind::Address];
+const ORDER: [Kind; 3] = [Kind::Authorization, Kind::Address, Kind::NodePod];
 
 /// The discovery service.
 pub struct Discovery {
@@ -65,7 +66,7 @@ impl AggregatedDiscoveryService for Discovery {
             entry: self.agents.enter(caller.node.clone()),
             node: caller.node.clone(),
             sender,
-            subscriptions: [None, None],
+            subscriptions: Default::default(),
             nonces: 0,
         };
         let (shutdown, ready) = (self.shutdown.clone(), self.ready.clone());
@@ -104,7 +105,7 @@ struct Session {
     node: String,
     sender: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
     /// In the order of `ORDER`.
-    subscriptions: [Option<Subscription>; 2],
+    subscriptions: [Option<Subscription>; ORDER.len()],
     nonces: u64,
 }
 
@@ -156,14 +157,20 @@ impl Session {
         if let Some(node) = &request.node {
             self.entry.note(|a| a.id = node.id.chars().take(256).collect());
         }
+        if request.type_url == AGENT_TYPE_URL {
+            let is_ready = says_ready(&request);
+            tracing::debug!(node = %self.node, is_ready, "the agent says how it is");
+            self.entry.note(|a| a.ready = is_ready);
+            return Ok(());
+        }
         let Some(kind) = Kind::from_type_url(&request.type_url) else {
             // Others' proxies ask for more than there is; an answer would only say so.
             tracing::debug!(type_url = %request.type_url, "unknown type of resource");
             return Ok(());
         };
-        let at = usize::from(ORDER[0] != kind);
+        let Some(at) = ORDER.into_iter().position(|k| k == kind) else { return Ok(()) };
         let Some(subscription) = &mut self.subscriptions[at] else {
-            let missing = self.resources.beyond(kind, &request.initial_resource_versions);
+            let missing = self.resources.beyond(kind, &self.node, &request.initial_resource_versions);
             let upto = missing.upto;
             // Also where there is nothing to tell: the node waits to hear that.
             let queue = cut(missing);
@@ -201,7 +208,7 @@ impl Session {
                 continue;
             }
             if subscription.queue.is_empty() {
-                let missing = self.resources.since(kind, subscription.upto);
+                let missing = self.resources.since(kind, &self.node, subscription.upto);
                 let missing = missing.ok_or_else(|| Status::aborted("too far behind; connect again"))?;
                 subscription.upto = missing.upto;
                 if !missing.resources.is_empty() || !missing.removed.is_empty() {
@@ -221,6 +228,13 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// What a request about the agent itself says of its readiness.
+fn says_ready(request: &DeltaDiscoveryRequest) -> bool {
+    let metadata = request.node.as_ref().and_then(|node| node.metadata.as_ref());
+    let value = metadata.and_then(|m| m.fields.get(READY_KEY)?.kind.as_ref());
+    matches!(value, Some(value::Kind::BoolValue(true)))
 }
 
 /// A part of what is missing, small enough for one response.

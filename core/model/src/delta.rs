@@ -1,6 +1,6 @@
 //! Deltas: what changed, as every configuration source says it.
 
-use crate::{Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid};
+use crate::{Name, NodePod, Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid};
 use serde::{Deserialize, Serialize};
 
 /// One change to the mesh's state. A list of them is applied as one step: readers see all of it or nothing.
@@ -18,4 +18,8 @@ pub enum Delta {
     Policy(Policy),
     /// A policy is gone.
     PolicyGone(PolicyKey),
+    /// A pod is placed on the node that is told of it, or changed.
+    NodePod(NodePod),
+    /// The pod with this uid is gone, or has run to its end.
+    NodePodGone(Name),
 }

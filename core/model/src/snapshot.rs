@@ -11,9 +11,11 @@ pub use sharded::Sharded;
 pub use shared::Shared;
 pub use store::{Changed, SnapshotStore, Viewpoint};
 
-use crate::{Name, NetworkAddress, Policy, PolicyKey, Service, ServiceKey, Workload, policy::PolicyIndex};
+use crate::{
+    Name, NetworkAddress, NodePod, Policy, PolicyKey, Service, ServiceKey, Workload, policy::PolicyIndex,
+};
 use keys::{ByAddress, ByPod, ByUid, Pod, Uid};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What an address stands for.
 #[derive(Clone, Debug)]
@@ -58,6 +60,8 @@ pub struct Snapshot {
     global: Arc<PolicySet>,
     by_namespace: Sharded<Name, Arc<PolicySet>>,
     selected: Sharded<Arc<[PolicyKey]>, Arc<PolicySet>>,
+    /// By uid. A node has few of them, and only its own.
+    node_pods: Arc<BTreeMap<Name, NodePod>>,
 }
 
 impl Snapshot {
@@ -112,6 +116,11 @@ impl Snapshot {
     /// Every policy, in no particular order.
     pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
         self.policies.values()
+    }
+
+    /// The pods that are placed on the node where this is read, by uid.
+    pub fn node_pods(&self) -> &Arc<BTreeMap<Name, NodePod>> {
+        &self.node_pods
     }
 
     /// The policy sets that hold for `workload`: global, its namespace's, and those that selected it.

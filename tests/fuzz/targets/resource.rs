@@ -1,5 +1,5 @@
 //! One discovery resource: it is refused with a word, or means the same after being sent on, and can be taken back by
-//! its name. The first byte chooses between Istio's two resource types, the rest is the message.
+//! its name. The first byte chooses the type of resource, the rest is the message.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -13,7 +13,7 @@ use weft_model::{Delta, SnapshotStore, Workload};
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, value)) = data.split_first() else { return };
-    let kind = if choice % 2 == 0 { Kind::Address } else { Kind::Authorization };
+    let kind = [Kind::Address, Kind::Authorization, Kind::NodePod][usize::from(choice % 3)];
     let any = Any { type_url: kind.type_url().to_owned(), value: value.to_vec() };
     let resource = Resource { resource: Some(any), ..Resource::default() };
     let delta = match decode(kind, &resource) {
@@ -42,6 +42,7 @@ fn check_removal(delta: &Delta) {
         Delta::Workload(w) => Delta::WorkloadGone(w.uid.clone()),
         Delta::Service(s) => Delta::ServiceGone(s.key.clone()),
         Delta::Policy(p) => Delta::PolicyGone(p.key.clone()),
+        Delta::NodePod(p) => Delta::NodePodGone(p.uid.clone()),
         gone => gone.clone(),
     };
     assert_eq!(gone(entity, &name), Some(expected), "{name}");

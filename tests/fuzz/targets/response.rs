@@ -58,7 +58,8 @@ fn check_held(snapshot: &Snapshot, delta: &Delta) {
         Delta::Service(s) => assert_eq!(snapshot.service(&s.key).map(|held| &held.service), Some(s)),
         Delta::Policy(p) => assert_eq!(snapshot.policy(&p.key).map(|held| &**held), Some(p)),
         Delta::ServiceGone(key) => assert!(snapshot.service(key).is_none()),
-        Delta::WorkloadGone(_) | Delta::PolicyGone(_) => unreachable!("no resource says so"),
+        Delta::NodePod(p) => assert_eq!(snapshot.node_pods().get(&p.uid), Some(p)),
+        Delta::WorkloadGone(_) | Delta::PolicyGone(_) | Delta::NodePodGone(_) => unreachable!("no resource says so"),
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct PodFacts {
     pub key: Key,
     pub age: Age,
     pub labels: Labels,
+    /// As its node's cgroups name it; empty where a manifest says none.
+    pub uid: String,
     pub node: String,
     pub service_account: String,
     /// Empty until the pod has a sandbox.
@@ -86,6 +88,7 @@ impl PodFacts {
             owner: owner(&pod.metadata, &key.1, &labels),
             key,
             labels,
+            uid: cgroup_uid(&pod.metadata),
             node: spec.node_name.unwrap_or_default(),
             service_account: spec.service_account_name.unwrap_or_else(|| "default".into()),
             ips,
@@ -107,6 +110,16 @@ impl PodFacts {
             IntOrString::String(name) => self.ports.iter().find(|(n, _)| n == name).map(|(_, p)| *p),
         }
     }
+}
+
+/// The uid by which the kubelet names the pod's cgroup. A static pod has no other than a hash of its manifest there, while the
+/// object that stands for it in the API has a uid of its own.
+fn cgroup_uid(meta: &ObjectMeta) -> String {
+    let annotations = meta.annotations.as_ref();
+    let of_static = annotations
+        .filter(|a| a.contains_key("kubernetes.io/config.mirror"))
+        .and_then(|a| a.get("kubernetes.io/config.hash"));
+    of_static.or(meta.uid.as_ref()).cloned().unwrap_or_default()
 }
 
 /// The controller behind a pod: a ReplicaSet stands for its Deployment, a scheduled Job for its CronJob.

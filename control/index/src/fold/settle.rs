@@ -11,7 +11,7 @@ use crate::{
 use std::{collections::BTreeSet, mem, net::IpAddr, sync::Arc};
 use weft_api::{Kind, ObjectKey};
 use weft_model::{
-    NetworkAddress, Policy, PolicyKey, Workload,
+    NetworkAddress, NodePod, Policy, PolicyKey, Workload,
     workload::{Health, ServicePorts},
 };
 
@@ -85,11 +85,15 @@ impl Index {
         let wanted = exclusive.map_or_else(Vec::new, |w| w.network_addresses().collect());
         let granted = self.claim(Kind::Pod, key, wanted);
         let workload = workload.and_then(|mut w| {
+            // Without a sandbox it has none yet, and is its own node's business alone.
+            let is_awaited = w.addresses.is_empty();
             if !w.host_network {
                 w.addresses = granted.iter().map(|a| a.ip).collect();
             }
-            (!w.addresses.is_empty()).then_some(w)
+            (is_awaited || !w.addresses.is_empty()).then_some(w)
         });
+        let node_pod = self.pods.get(key).and_then(|pod| self.node_pod(pod));
+        self.output.node_pod(key, node_pod);
         self.output.workload(&self.config.pod_uid(key), workload);
     }
 
@@ -123,12 +127,13 @@ impl Index {
     }
 
     fn build(&self, pod: &PodFacts) -> Option<Workload> {
-        if pod.finished || pod.ips.is_empty() {
+        let meshed = self.is_meshed(pod);
+        // The node of a meshed pod prepares for it (its certificate, its policies) before there is a sandbox.
+        let is_awaited = meshed && is_placed(pod);
+        if pod.finished || pod.ips.is_empty() && !is_awaited {
             return None;
         }
         let namespace = self.namespaces.get(&pod.key.0).copied().unwrap_or_default();
-        let asked = pod.wish.or(namespace.wish);
-        let meshed = asked == Some(true) && !pod.host_network && !pod.has_sidecar;
         let mut workload = self.config.workload(pod, meshed);
         workload.always_encrypt = meshed && pod.always_encrypt.or(namespace.always_encrypt) == Some(true);
         for (slice, endpoint) in self.endpoints.of_pod(pod) {
@@ -163,6 +168,22 @@ impl Index {
             workload.policies = self.selected(pod);
         }
         Some(workload)
+    }
+
+    fn is_meshed(&self, pod: &PodFacts) -> bool {
+        let namespace = self.namespaces.get(&pod.key.0).copied().unwrap_or_default();
+        pod.wish.or(namespace.wish) == Some(true) && !pod.host_network && !pod.has_sidecar
+    }
+
+    /// What the agent of its node is told of a pod. One that shares the node's network is none of its business.
+    fn node_pod(&self, pod: &PodFacts) -> Option<NodePod> {
+        (is_placed(pod) && !pod.finished && !pod.host_network).then(|| NodePod {
+            uid: pod.uid.as_str().into(),
+            namespace: pod.key.0.as_str().into(),
+            name: pod.key.1.as_str().into(),
+            node: pod.node.as_str().into(),
+            meshed: self.is_meshed(pod),
+        })
     }
 
     /// The policies whose selectors pick `pod`, in the order of their keys.
@@ -206,6 +227,11 @@ impl Index {
         }
         workload
     }
+}
+
+/// Whether the pod is placed on a node, where its cgroup will tell it.
+fn is_placed(pod: &PodFacts) -> bool {
+    !pod.node.is_empty() && !pod.uid.is_empty()
 }
 
 /// A pod may be in several slices of one service: one for each address family, or for each set of ports.

@@ -46,6 +46,8 @@ fn short(deltas: &[Delta]) -> Vec<String> {
         Delta::ServiceGone(key) => format!("gone {key}"),
         Delta::Policy(p) => format!("policy {}", p.key),
         Delta::PolicyGone(key) => format!("gone {key}"),
+        Delta::NodePod(p) => format!("pod {} {} meshed {}", p.uid, p.name, p.meshed),
+        Delta::NodePodGone(uid) => format!("gone pod {uid}"),
     };
     deltas.iter().map(one).collect()
 }
@@ -205,4 +207,67 @@ fn slices_take_over_from_the_selector_and_hand_back() {
     let told = index.apply([gone(Kind::EndpointSlice, "web-x")]);
     assert_eq!(ports(&told), [("a".into(), vec![8080]), ("b".into(), vec![]), ("c".into(), vec![])]);
     assert!(index.findings().is_empty(), "{:?}", index.findings());
+}
+
+/// A pod as the API server shows it, from its placement on.
+fn placed(name: &str, uid: &str, more: Value) -> Change {
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "shop", "uid": uid},
+        "spec": {"nodeName": "n1", "containers": [{"name": "a"}]},
+        "status": {"phase": "Pending"}
+    });
+    merge(&mut pod, more);
+    object(pod)
+}
+
+fn merge(into: &mut Value, more: Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (key, value) in more {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, more) => *into = more,
+    }
+}
+
+#[test]
+fn a_node_hears_of_a_pod_when_it_is_placed_and_everybody_when_it_has_an_address() {
+    let mut index = Index::new(IndexConfig::default());
+    index.apply([namespace()]);
+    assert!(index.apply([placed("a", "u1", json!({"spec": {"nodeName": null}}))]).is_empty(), "nowhere yet");
+    let told = index.apply([placed("a", "u1", json!({}))]);
+    assert_eq!(short(&told), ["pod u1 a meshed true", "workload a []"]);
+    let told = index.apply([placed(
+        "a",
+        "u1",
+        json!({"status": {"podIPs": [{"ip": "10.0.0.1"}], "phase": "Running"}}),
+    )]);
+    assert_eq!(short(&told), ["workload a [10.0.0.1]"]);
+    let told = index.apply([placed("a", "u2", json!({}))]);
+    assert_eq!(
+        short(&told),
+        ["gone pod u1", "pod u2 a meshed true", "workload a []"],
+        "another of the same name"
+    );
+    let done = json!({"status": {"phase": "Succeeded", "podIPs": [{"ip": "10.0.0.1"}]}});
+    let told = index.apply([placed("a", "u2", done)]);
+    assert_eq!(short(&told), ["gone pod u2", "gone Kubernetes//Pod/shop/a"]);
+}
+
+#[test]
+fn the_label_is_told_to_the_node_and_pods_on_its_network_are_not() {
+    let mut index = Index::new(IndexConfig::default());
+    let host = json!({"spec": {"hostNetwork": true}, "status": {"podIPs": [{"ip": "10.9.0.1"}]}});
+    let told = index.apply([placed("a", "u1", json!({})), placed("h", "u3", host)]);
+    assert_eq!(short(&told), ["pod u1 a meshed false", "workload h [10.9.0.1]"]);
+    assert_eq!(short(&index.apply([namespace()])), ["pod u1 a meshed true", "workload a []"]);
+    let out = json!({"metadata": {"labels": {"weft.dev/mesh": "disabled"}}});
+    let told = index.apply([placed("a", "u1", out)]);
+    assert_eq!(short(&told), ["pod u1 a meshed false", "gone Kubernetes//Pod/shop/a"]);
+    let of_static = json!({"metadata": {"annotations":
+        {"kubernetes.io/config.mirror": "h", "kubernetes.io/config.hash": "5ca1ab1e"}}});
+    let told = index.apply([placed("s", "u4", of_static)]);
+    assert_eq!(short(&told), ["pod 5ca1ab1e s meshed true", "workload s []"], "as its cgroup is called");
 }

@@ -26,7 +26,7 @@ fn session(resources: &Arc<Resources>) -> (Session, Sent) {
         metrics: Arc::default(),
         entry: Arc::new(Agents::default()).enter("n1".into()),
         sender,
-        subscriptions: [None, None],
+        subscriptions: Default::default(),
         nonces: 0,
     };
     (session, sent)

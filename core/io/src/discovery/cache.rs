@@ -67,6 +67,8 @@ pub struct Cached {
     pub deltas: Vec<Delta>,
     /// The version of each resource; empty where another version of the program wrote them.
     pub versions: Vec<(Kind, String, String)>,
+    /// Whether the pods of the node are among it.
+    pub node_pods: bool,
 }
 
 impl CacheFile {
@@ -83,7 +85,8 @@ impl CacheFile {
         if head.format != FORMAT {
             return Err(self.damaged(format!("format {} is not known", head.format)));
         }
-        let (mut cached, mut shared) = (Cached::default(), Shared::default());
+        let mut cached = Cached { node_pods: head.node_pods, ..Cached::default() };
+        let mut shared = Shared::default();
         for _ in 0..head.count {
             let resource = Resource::decode_length_delimited(&mut rest).map_err(|e| self.damaged(e))?;
             let url = resource.resource.as_ref().map_or("", |any| any.type_url.as_str());
@@ -100,14 +103,16 @@ impl CacheFile {
         Ok(Some(cached))
     }
 
-    /// Writes `snapshot`; `version` knows the version of each resource.
+    /// Writes `snapshot`; `version` knows the version of each resource, and `node_pods` says whether the pods of the node were
+    /// asked for.
     pub fn store(
         &self,
         snapshot: &Snapshot,
+        node_pods: bool,
         version: impl Fn(Kind, &str) -> Option<String>,
     ) -> Result<(), CacheError> {
         let fresh = self.path.with_extension("new");
-        let written = self.write(&fresh, snapshot, version);
+        let written = self.write(&fresh, snapshot, node_pods, version);
         if written.is_err() {
             // A half-written file is of no use; that it cannot be removed changes nothing.
             let _ = fs::remove_file(&fresh);
@@ -119,6 +124,7 @@ impl CacheFile {
         &self,
         fresh: &Path,
         snapshot: &Snapshot,
+        node_pods: bool,
         version: impl Fn(Kind, &str) -> Option<String>,
     ) -> Result<(), CacheError> {
         let file = OpenOptions::new()
@@ -129,13 +135,18 @@ impl CacheFile {
             .open(fresh)
             .map_err(|e| self.io(e))?;
         let mut out = BufWriter::with_capacity(1 << 16, file);
-        let count = snapshot.workloads().count() + snapshot.services().count() + snapshot.policies().count();
-        let head = CacheHead { format: FORMAT, writer: WRITER.into(), count: count as u64 };
+        let pods = snapshot.node_pods();
+        let count = snapshot.workloads().count()
+            + snapshot.services().count()
+            + snapshot.policies().count()
+            + pods.len();
+        let head = CacheHead { format: FORMAT, writer: WRITER.into(), count: count as u64, node_pods };
         let mut written = 0;
         self.put(&mut out, &mut written, &head)?;
         let resources = (snapshot.workloads().map(|w| (Kind::Address, convert::encode_workload(w))))
             .chain(snapshot.services().map(|s| (Kind::Address, convert::encode_service(&s.service))))
-            .chain(snapshot.policies().map(|p| (Kind::Authorization, convert::encode_policy(p))));
+            .chain(snapshot.policies().map(|p| (Kind::Authorization, convert::encode_policy(p))))
+            .chain(pods.values().map(|p| (Kind::NodePod, convert::encode_node_pod(p))));
         for (kind, mut resource) in resources {
             resource.version = version(kind, &resource.name).unwrap_or_default();
             self.put(&mut out, &mut written, &resource)?;
@@ -175,13 +186,20 @@ impl CacheFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weft_model::{Service, SnapshotStore, Workload};
+    use weft_model::{NodePod, Service, SnapshotStore, Workload};
 
     fn filled() -> SnapshotStore {
         let store = SnapshotStore::default();
         store.apply(vec![
             Delta::Workload(Box::new(Workload::new("c//Pod/shop/web-0", "shop", "web-0", "web"))),
             Delta::Service(Service::new("shop", "web", "web.shop.svc.cluster.local")),
+            Delta::NodePod(NodePod {
+                uid: "0b7f-1".into(),
+                namespace: "shop".into(),
+                name: "web-0".into(),
+                node: "n1".into(),
+                meshed: true,
+            }),
         ]);
         store
     }
@@ -192,8 +210,9 @@ mod tests {
         let file = CacheFile { path: dir.path().join("state"), limit: 1 << 20 };
         assert!(file.load().unwrap().is_none());
         let store = filled();
-        file.store(&store.load(), |_, name| Some(format!("v-{name}"))).unwrap();
+        file.store(&store.load(), true, |_, name| Some(format!("v-{name}"))).unwrap();
         let cached = file.load().unwrap().unwrap();
+        assert!(cached.node_pods);
         assert!(cached.versions.contains(&(
             Kind::Address,
             "c//Pod/shop/web-0".into(),
@@ -203,13 +222,14 @@ mod tests {
         again.apply(cached.deltas);
         assert_eq!(again.load().workloads().count(), 1);
         assert_eq!(again.load().services().count(), 1);
+        assert_eq!(again.load().node_pods(), store.load().node_pods());
     }
 
     #[test]
     fn damage_and_size_are_errors_not_panics() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = CacheFile { path: dir.path().join("state"), limit: 1 << 20 };
-        file.store(&filled().load(), |_, _| None).unwrap();
+        file.store(&filled().load(), false, |_, _| None).unwrap();
         let whole = fs::read(&file.path).unwrap();
         for end in 0..whole.len() {
             fs::write(&file.path, &whole[..end]).unwrap();
@@ -218,7 +238,7 @@ mod tests {
         fs::write(&file.path, &whole).unwrap();
         file.limit = 10;
         assert!(matches!(file.load(), Err(CacheError::TooLarge { .. })));
-        assert!(matches!(file.store(&filled().load(), |_, _| None), Err(CacheError::TooLarge { .. })));
+        assert!(matches!(file.store(&filled().load(), false, |_, _| None), Err(CacheError::TooLarge { .. })));
         assert_eq!(fs::read(&file.path).unwrap(), whole, "the old file stays");
         assert!(!dir.path().join("state.new").exists());
     }

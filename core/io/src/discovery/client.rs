@@ -31,6 +31,10 @@ pub struct ClientConfig {
     pub cache: Option<CacheFile>,
     /// The shortest and the longest wait between two attempts to connect.
     pub backoff: (Duration, Duration),
+    /// Whether to ask for the pods of the node, too.
+    pub node_pods: bool,
+    /// Whether the agent is ready, where control is to be told.
+    pub ready: Option<watch::Receiver<bool>>,
 }
 
 /// Who asks: the node proxy itself.
@@ -86,7 +90,7 @@ pub struct Client {
 impl Client {
     /// A client that fills `sink`. The handle tells how it fares.
     pub fn new(config: ClientConfig, sink: Arc<dyn Sink>) -> (Self, StatusHandle) {
-        let (status, handle) = watch::channel(Status::new(&config.endpoint.url));
+        let (status, handle) = watch::channel(Status::new(&config.endpoint.url, config.node_pods));
         let client = Self { config, sink, held: Arc::default(), changed: Arc::default(), status };
         (client, handle)
     }
@@ -98,10 +102,10 @@ impl Client {
         match cache.load() {
             Ok(None) => tracing::debug!(path = %cache.path.display(), "no cached state"),
             Ok(Some(cached)) => {
-                let count = cached.deltas.len();
+                let (count, node_pods) = (cached.deltas.len(), cached.node_pods);
                 held::lock(&self.held).restore(&cached);
                 self.sink.apply(cached.deltas);
-                self.status.send_modify(|s| s.restored = Some(count));
+                self.status.send_modify(|s| s.restore(count, node_pods));
                 tracing::info!(resources = count, "serving the cached state until control answers");
             }
             Err(error) => tracing::warn!(%error, "cached state not used"),
@@ -112,7 +116,7 @@ impl Client {
     pub async fn run(self) {
         let keeper = self.config.cache.clone().map(|cache| {
             let (sink, held, changed) = (self.sink.clone(), self.held.clone(), self.changed.clone());
-            keep::keep(cache, sink, held, changed, self.status.clone())
+            keep::keep(cache, self.config.node_pods, sink, held, changed, self.status.clone())
         });
         tokio::select! {
             () = self.stay_connected() => {}

@@ -4,16 +4,23 @@
 //! bad resource is refused alone. Encoding is deterministic: equal content gives equal bytes.
 
 mod field;
+mod node_pod;
 mod policy;
 mod service;
 mod workload;
 
-use super::proto::{discovery::Resource, security, workload as wds};
+use super::proto::{discovery::Resource, node, security, workload as wds};
 use prost::Message;
 use prost_types::Any;
-use weft_model::{Delta, Name, Policy, PolicyKey, Service, ServiceKey, Workload, clip};
+use weft_model::{Delta, Name, NodePod, Policy, PolicyKey, Service, ServiceKey, Workload, clip};
 
 pub use field::FieldError;
+
+/// The type URL by which a node tells control how it is itself; nothing is ever sent of it. The request's node has in its
+/// metadata what is to be told.
+pub const AGENT_TYPE_URL: &str = "type.googleapis.com/weft.dev.node.v1.Agent";
+/// The key in that metadata that says, as a bool, whether the agent is ready to carry its pods.
+pub const READY_KEY: &str = "READY";
 
 /// A type of resource that a node subscribes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,17 +29,21 @@ pub enum Kind {
     Address,
     /// Policies, `istio.security.Authorization`.
     Authorization,
+    /// The pods of the node itself, `weft.dev.node.v1.NodePod`: for an agent that finds its pods by them.
+    NodePod,
 }
 
 impl Kind {
-    /// Every kind, in the order in which a node subscribes: what a workload forbids should be known before it is.
-    pub const ALL: [Kind; 2] = [Kind::Authorization, Kind::Address];
+    /// Every kind, in the order in which a node subscribes: what a workload forbids should be known before it is, and what it
+    /// is before its pod is looked for.
+    pub const ALL: [Kind; 3] = [Kind::Authorization, Kind::Address, Kind::NodePod];
 
     /// Its type URL.
     pub fn type_url(self) -> &'static str {
         match self {
             Kind::Address => "type.googleapis.com/istio.workload.Address",
             Kind::Authorization => "type.googleapis.com/istio.security.Authorization",
+            Kind::NodePod => "type.googleapis.com/weft.dev.node.v1.NodePod",
         }
     }
 
@@ -51,6 +62,8 @@ pub enum Entity {
     Service,
     /// A policy, named by its key.
     Policy,
+    /// A pod of the node, named by its uid.
+    NodePod,
 }
 
 /// Why a resource is refused.
@@ -76,6 +89,7 @@ pub fn decode(kind: Kind, resource: &Resource) -> Result<Delta, Refused> {
         Kind::Authorization => {
             parse::<security::Authorization>(&any.value).and_then(policy::from_wire).map(Delta::Policy)
         }
+        Kind::NodePod => parse::<node::NodePod>(&any.value).and_then(node_pod::from_wire).map(Delta::NodePod),
     }
     .map_err(refused)?;
     let (_, name) = name_of(&delta);
@@ -103,7 +117,8 @@ pub fn encode(delta: &Delta) -> Option<(Kind, Resource)> {
         Delta::Workload(w) => Some((Kind::Address, encode_workload(w))),
         Delta::Service(s) => Some((Kind::Address, encode_service(s))),
         Delta::Policy(p) => Some((Kind::Authorization, encode_policy(p))),
-        Delta::WorkloadGone(_) | Delta::ServiceGone(_) | Delta::PolicyGone(_) => None,
+        Delta::NodePod(p) => Some((Kind::NodePod, encode_node_pod(p))),
+        Delta::WorkloadGone(_) | Delta::ServiceGone(_) | Delta::PolicyGone(_) | Delta::NodePodGone(_) => None,
     }
 }
 
@@ -124,6 +139,11 @@ pub fn encode_policy(p: &Policy) -> Resource {
     resource(Kind::Authorization, p.key.to_string(), policy::to_wire(p).encode_to_vec())
 }
 
+/// The resource that says `p`, its version left empty.
+pub fn encode_node_pod(p: &NodePod) -> Resource {
+    resource(Kind::NodePod, p.uid.to_string(), node_pod::to_wire(p).encode_to_vec())
+}
+
 fn resource(kind: Kind, name: String, value: Vec<u8>) -> Resource {
     let any = Any { type_url: kind.type_url().to_owned(), value };
     Resource { name, resource: Some(any), ..Resource::default() }
@@ -140,6 +160,7 @@ pub fn kind_of(delta: &Delta) -> Kind {
             Kind::Address
         }
         Delta::Policy(_) | Delta::PolicyGone(_) => Kind::Authorization,
+        Delta::NodePod(_) | Delta::NodePodGone(_) => Kind::NodePod,
     }
 }
 
@@ -152,6 +173,8 @@ pub fn name_of(delta: &Delta) -> (Entity, Name) {
         Delta::ServiceGone(key) => (Entity::Service, key.to_string().into()),
         Delta::Policy(p) => (Entity::Policy, p.key.to_string().into()),
         Delta::PolicyGone(key) => (Entity::Policy, key.to_string().into()),
+        Delta::NodePod(p) => (Entity::NodePod, p.uid.clone()),
+        Delta::NodePodGone(uid) => (Entity::NodePod, uid.clone()),
     }
 }
 
@@ -161,6 +184,7 @@ pub fn gone(entity: Entity, name: &str) -> Option<Delta> {
         Entity::Workload => Some(Delta::WorkloadGone(name.into())),
         Entity::Service => name.parse::<ServiceKey>().ok().map(Delta::ServiceGone),
         Entity::Policy => name.parse::<PolicyKey>().ok().map(Delta::PolicyGone),
+        Entity::NodePod => Some(Delta::NodePodGone(name.into())),
     }
 }
 

@@ -22,6 +22,11 @@ pub mod auth {
     tonic::include_proto!("istio.v1.auth");
 }
 
+/// A node's pods.
+pub mod node {
+    tonic::include_proto!("weft.dev.node.v1");
+}
+
 /// The head of the state cache's file.
 pub mod cache {
     tonic::include_proto!("weft.discovery.v1");

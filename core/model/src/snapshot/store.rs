@@ -5,7 +5,7 @@ use super::{
     keys::{ByAddress, ByPod, ByUid, Pod, Uid},
 };
 use crate::{
-    Delta, Name, Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid,
+    Delta, Name, NodePod, Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid,
     policy::{Action, PolicyIndex, PolicyScope, Rule},
     service::{LocalityMode, Scope},
     workload::{Health, Locality},
@@ -28,12 +28,17 @@ pub struct Changed {
     pub services: FxHashSet<ServiceKey>,
     /// Policies that are new, different or gone.
     pub policies: FxHashSet<PolicyKey>,
+    /// Pods of the node that are new, different or gone, by uid.
+    pub node_pods: FxHashSet<Name>,
 }
 
 impl Changed {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.workloads.is_empty() && self.services.is_empty() && self.policies.is_empty()
+        self.workloads.is_empty()
+            && self.services.is_empty()
+            && self.policies.is_empty()
+            && self.node_pods.is_empty()
     }
 }
 
@@ -120,6 +125,8 @@ impl Step<'_> {
             Delta::ServiceGone(key) => self.drop_service(&key),
             Delta::Policy(p) => self.put_policy(p),
             Delta::PolicyGone(key) => self.drop_policy(&key),
+            Delta::NodePod(pod) => self.put_node_pod(pod),
+            Delta::NodePodGone(uid) => self.drop_node_pod(&uid),
         }
     }
 
@@ -255,6 +262,21 @@ impl Step<'_> {
         }
         self.writer.retired.insert(key.clone());
         self.changed.policies.insert(key.clone());
+    }
+
+    fn put_node_pod(&mut self, pod: NodePod) {
+        if self.next.node_pods.get(&pod.uid) == Some(&pod) {
+            return;
+        }
+        self.changed.node_pods.insert(pod.uid.clone());
+        Arc::make_mut(&mut self.next.node_pods).insert(pod.uid.clone(), pod);
+    }
+
+    fn drop_node_pod(&mut self, uid: &Name) {
+        if self.next.node_pods.contains_key(uid) {
+            Arc::make_mut(&mut self.next.node_pods).remove(uid);
+            self.changed.node_pods.insert(uid.clone());
+        }
     }
 
     fn finish(mut self) -> Changed {

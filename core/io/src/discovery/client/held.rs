@@ -51,6 +51,7 @@ impl fmt::Display for Version {
 pub(super) struct Held {
     addresses: FxHashMap<Name, Entry>,
     policies: FxHashMap<Name, Entry>,
+    node_pods: FxHashMap<Name, Entry>,
 }
 
 /// Locks `held`; nothing in here can leave it half-changed.
@@ -59,10 +60,19 @@ pub(super) fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
 }
 
 impl Held {
-    fn of(&mut self, kind: Kind) -> &mut FxHashMap<Name, Entry> {
+    fn of(&self, kind: Kind) -> &FxHashMap<Name, Entry> {
+        match kind {
+            Kind::Address => &self.addresses,
+            Kind::Authorization => &self.policies,
+            Kind::NodePod => &self.node_pods,
+        }
+    }
+
+    fn of_mut(&mut self, kind: Kind) -> &mut FxHashMap<Name, Entry> {
         match kind {
             Kind::Address => &mut self.addresses,
             Kind::Authorization => &mut self.policies,
+            Kind::NodePod => &mut self.node_pods,
         }
     }
 
@@ -70,10 +80,10 @@ impl Held {
     pub(super) fn restore(&mut self, cached: &Cached) {
         for delta in &cached.deltas {
             let (entity, name) = convert::name_of(delta);
-            self.of(convert::kind_of(delta)).insert(name, Entry { entity, version: Version::from("") });
+            self.of_mut(convert::kind_of(delta)).insert(name, Entry { entity, version: Version::from("") });
         }
         for (kind, name, version) in &cached.versions {
-            if let Some(entry) = self.of(*kind).get_mut(name.as_str()) {
+            if let Some(entry) = self.of_mut(*kind).get_mut(name.as_str()) {
                 entry.version = version.as_str().into();
             }
         }
@@ -82,11 +92,7 @@ impl Held {
     /// Names and versions of one kind, for the first request of a stream. A resource without a version is named too: the
     /// server must know of it to say that it is gone.
     pub(super) fn versions(&self, kind: Kind) -> BTreeMap<String, String> {
-        let held = match kind {
-            Kind::Address => &self.addresses,
-            Kind::Authorization => &self.policies,
-        };
-        held.iter().map(|(name, e)| (name.to_string(), e.version.to_string())).collect()
+        self.of(kind).iter().map(|(name, e)| (name.to_string(), e.version.to_string())).collect()
     }
 
     /// What `response` changes. A refused resource leaves the one that is held as it is.
@@ -95,7 +101,7 @@ impl Held {
         kind: Kind,
         response: DeltaDiscoveryResponse,
     ) -> (Vec<Delta>, Vec<Refused>) {
-        let held = self.of(kind);
+        let held = self.of_mut(kind);
         let mut deltas = Vec::with_capacity(response.resources.len() + response.removed_resources.len());
         let mut refused = Vec::new();
         // Before the next one is decoded, so that its short-lived parts take the place of this one's.
@@ -130,6 +136,7 @@ impl Held {
 pub(super) struct Versions {
     addresses: FxHashMap<Name, Version>,
     policies: FxHashMap<Name, Version>,
+    node_pods: FxHashMap<Name, Version>,
 }
 
 impl Versions {
@@ -137,6 +144,7 @@ impl Versions {
         let versions = match kind {
             Kind::Address => &self.addresses,
             Kind::Authorization => &self.policies,
+            Kind::NodePod => &self.node_pods,
         };
         versions.get(name).map(|v| v.to_string())
     }
@@ -147,7 +155,11 @@ impl Held {
         let versions = |held: &FxHashMap<Name, Entry>| {
             held.iter().map(|(name, e)| (name.clone(), e.version.clone())).collect()
         };
-        Versions { addresses: versions(&self.addresses), policies: versions(&self.policies) }
+        Versions {
+            addresses: versions(&self.addresses),
+            policies: versions(&self.policies),
+            node_pods: versions(&self.node_pods),
+        }
     }
 }
 

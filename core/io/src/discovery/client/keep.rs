@@ -20,6 +20,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Writes the state each time that it `changed`, for ever.
 pub(super) async fn keep(
     cache: CacheFile,
+    node_pods: bool,
     sink: Arc<dyn Sink>,
     held: Arc<Mutex<Held>>,
     changed: Arc<Notify>,
@@ -40,7 +41,7 @@ pub(super) async fn keep(
             (sink.snapshot(), held.all_versions())
         };
         let file = cache.clone();
-        let write = move || write(&file, &snapshot, &versions);
+        let write = move || write(&file, &snapshot, node_pods, &versions);
         let error = match tokio::task::spawn_blocking(write).await {
             Ok(written) => written.err().map(|error| error.to_string()),
             Err(error) => Some(format!("writing the state cache was interrupted: {error}")),
@@ -63,6 +64,11 @@ pub(super) async fn keep(
     }
 }
 
-fn write(cache: &CacheFile, snapshot: &Snapshot, versions: &held::Versions) -> Result<(), CacheError> {
-    cache.store(snapshot, |kind, name| versions.get(kind, name))
+fn write(
+    cache: &CacheFile,
+    snapshot: &Snapshot,
+    node_pods: bool,
+    versions: &held::Versions,
+) -> Result<(), CacheError> {
+    cache.store(snapshot, node_pods, |kind, name| versions.get(kind, name))
 }

@@ -2,7 +2,7 @@
 
 use super::{Client, held};
 use crate::discovery::{
-    convert::{Kind, Refused},
+    convert::{AGENT_TYPE_URL, Kind, READY_KEY, Refused},
     endpoint::EndpointError,
     proto::discovery::{
         self as xds, DeltaDiscoveryRequest, DeltaDiscoveryResponse,
@@ -11,7 +11,7 @@ use crate::discovery::{
 };
 use prost_types::{Struct, Value, value};
 use std::convert::Infallible;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
 
@@ -54,11 +54,32 @@ impl Client {
         let mut responses = client.delta_aggregated_resources(request).await?.into_inner();
         self.status.send_modify(|s| s.opened());
         tracing::info!(control = %self.config.endpoint.url, "discovery connected");
-        while let Some(response) = responses.message().await? {
-            let answer = self.respond(response);
-            requests.send(answer).await.map_err(|_| SessionError::Closed)?;
+        let mut ready = self.config.ready.clone();
+        if let Some(ready) = &mut ready {
+            ready.mark_changed();
         }
-        Err(SessionError::Closed)
+        loop {
+            let request = tokio::select! {
+                response = responses.message() => match response? {
+                    Some(response) => self.respond(response),
+                    None => return Err(SessionError::Closed),
+                },
+                is_ready = changed(&mut ready) => self.tell(is_ready),
+            };
+            requests.send(request).await.map_err(|_| SessionError::Closed)?;
+        }
+    }
+
+    /// The request that tells control whether the agent is ready.
+    fn tell(&self, is_ready: bool) -> DeltaDiscoveryRequest {
+        let mut node = self.node();
+        let value = Value { kind: Some(value::Kind::BoolValue(is_ready)) };
+        node.metadata.get_or_insert_default().fields.insert(READY_KEY.to_owned(), value);
+        DeltaDiscoveryRequest {
+            node: Some(node),
+            type_url: AGENT_TYPE_URL.to_owned(),
+            ..DeltaDiscoveryRequest::default()
+        }
     }
 
     /// The first request of each kind.
@@ -66,6 +87,7 @@ impl Client {
         let held = held::lock(&self.held);
         Kind::ALL
             .into_iter()
+            .filter(|kind| *kind != Kind::NodePod || self.config.node_pods)
             .map(|kind| DeltaDiscoveryRequest {
                 node: Some(self.node()),
                 type_url: kind.type_url().to_owned(),
@@ -130,6 +152,16 @@ impl Client {
         }
         answer((!refused.is_empty()).then(|| nack(&refused)))
     }
+}
+
+/// The next news of whether the agent is ready; none for ever where nobody says.
+async fn changed(ready: &mut Option<watch::Receiver<bool>>) -> bool {
+    if let Some(news) = ready
+        && news.changed().await.is_ok()
+    {
+        return *news.borrow_and_update();
+    }
+    std::future::pending().await
 }
 
 fn invalid(message: String) -> xds::Status {

@@ -18,6 +18,15 @@ pub struct Synced {
     pub addresses: bool,
     /// Policies.
     pub policies: bool,
+    /// The pods of the node.
+    pub node_pods: bool,
+}
+
+impl Synced {
+    /// Whether all is told, the pods where they are asked for.
+    fn is_all(self, node_pods: bool) -> bool {
+        self.addresses && self.policies && (self.node_pods || !node_pods)
+    }
 }
 
 /// How the client fares.
@@ -31,6 +40,12 @@ pub struct Status {
     pub since: SystemTime,
     /// Resources that came from the cache at the start.
     pub restored: Option<usize>,
+    /// Whether the pods of the node are asked for.
+    #[serde(skip)]
+    asks_for_pods: bool,
+    /// Whether they were among what came from the cache.
+    #[serde(skip)]
+    restored_pods: bool,
     /// What the process has ever been told in full.
     pub synced: Synced,
     /// What the open stream has told so far.
@@ -51,12 +66,14 @@ pub struct Status {
 }
 
 impl Status {
-    pub(super) fn new(control: &str) -> Self {
+    pub(super) fn new(control: &str, asks_for_pods: bool) -> Self {
         Self {
             control: control.to_owned(),
             connected: false,
             since: SystemTime::now(),
             restored: None,
+            asks_for_pods,
+            restored_pods: false,
             synced: Synced::default(),
             current: Synced::default(),
             connects: 0,
@@ -70,12 +87,24 @@ impl Status {
 
     /// Whether there is a state to serve: from control, or from the cache.
     pub fn has_state(&self) -> bool {
-        self.restored.is_some() || (self.synced.addresses && self.synced.policies)
+        self.restored.is_some() && (self.restored_pods || !self.asks_for_pods)
+            || self.synced.is_all(self.asks_for_pods)
+    }
+
+    /// Whether there are pods of the node to go by: those of the cache, or what control says.
+    pub fn has_node_pods(&self) -> bool {
+        self.restored_pods || self.synced.node_pods
+    }
+
+    /// Notes what came from the cache.
+    pub(super) fn restore(&mut self, resources: usize, node_pods: bool) {
+        self.restored = Some(resources);
+        self.restored_pods = node_pods;
     }
 
     /// Whether the last stream got as far as to tell everything.
     pub(super) fn synced_now(&self) -> bool {
-        self.current.addresses && self.current.policies
+        self.current.is_all(self.asks_for_pods)
     }
 
     pub(super) fn opened(&mut self) {
@@ -105,6 +134,7 @@ impl Status {
             match kind {
                 Kind::Address => synced.addresses = true,
                 Kind::Authorization => synced.policies = true,
+                Kind::NodePod => synced.node_pods = true,
             }
         }
     }

@@ -54,7 +54,7 @@ fn removals_know_what_the_name_stood_for() {
 
 #[test]
 fn there_is_a_state_when_both_kinds_were_told_to_the_end() {
-    let mut status = Status::new("http://control");
+    let mut status = Status::new("http://control", false);
     status.opened();
     status.answered(Kind::Authorization, true);
     status.answered(Kind::Address, false);
@@ -63,4 +63,20 @@ fn there_is_a_state_when_both_kinds_were_told_to_the_end() {
     assert!(status.has_state() && status.synced_now());
     status.answered(Kind::Authorization, true);
     assert!(status.has_state(), "later changes take nothing back");
+}
+
+#[test]
+fn who_asks_for_its_pods_has_a_state_when_it_knows_them() {
+    let mut status = Status::new("http://control", true);
+    status.restore(7, false);
+    assert!(!status.has_state() && !status.has_node_pods(), "a cache without pods is not the whole");
+    status.opened();
+    status.answered(Kind::Authorization, false);
+    status.answered(Kind::Address, false);
+    assert!(!status.has_state());
+    status.answered(Kind::NodePod, false);
+    assert!(status.has_state() && status.has_node_pods() && status.synced_now());
+    let mut status = Status::new("http://control", true);
+    status.restore(7, true);
+    assert!(status.has_state() && status.has_node_pods());
 }
