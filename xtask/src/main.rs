@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod clean_host;
+mod cluster;
 mod demo;
 mod fuzz;
 mod generate;
@@ -45,6 +46,8 @@ enum Task {
     Test(test::Options),
     /// Measure the mesh against the same work without one
     Bench(bench::Options),
+    /// Run a real Kubernetes on this machine
+    Cluster(cluster::Options),
     /// Run the fuzz targets for a short while
     Fuzz(fuzz::Options),
     /// Make the manifests from the chart
@@ -72,6 +75,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Build(options) => build::run(&options)?,
         Task::Test(options) => return test::run(&options),
         Task::Bench(options) => return bench::run(&options),
+        Task::Cluster(options) => return cluster::run(&options),
         Task::Fuzz(options) => fuzz::run(&options)?,
         Task::Generate(options) => generate::run(&options)?,
         Task::Licences => licences::run()?,

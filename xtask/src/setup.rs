@@ -16,7 +16,7 @@ const PROGRAMS: [(&str, &str); 2] = [("c++", "g++"), ("ip", "iproute2")];
 /// Installs what is missing, and says what it does.
 pub fn run() -> Result<()> {
     toolchain()?;
-    packages()
+    install(&PROGRAMS)
 }
 
 /// Installs what the build itself needs, for which nobody must be root.
@@ -59,9 +59,10 @@ fn bpf_linker() -> Result<()> {
     shell::run(&mut shell::cargo(&args))
 }
 
-fn packages() -> Result<()> {
-    let missing: Vec<_> = PROGRAMS.iter().filter(|(program, _)| !shell::is_installed(program)).collect();
-    for (program, _) in PROGRAMS.iter().filter(|program| !missing.contains(program)) {
+/// Installs the Debian packages of those programs (by name or path) that are missing.
+pub fn install(programs: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<_> = programs.iter().filter(|(program, _)| !shell::is_installed(program)).collect();
+    for (program, _) in programs.iter().filter(|program| !missing.contains(program)) {
         println!("{program}: there");
     }
     if missing.is_empty() {
