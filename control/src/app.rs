@@ -1,16 +1,23 @@
 //! Wires the control plane together: the one place where its parts meet.
 
+mod cluster;
 mod listen;
 
 use crate::{
-    config::Config,
+    config::{CaPlace, Callers, Config, Objects},
     issue::{Authority, AuthorityError, Issuer, Placement, keep_renewing},
+    lead::Elector,
     metrics::Metrics,
     monitor::Monitor,
     report,
-    serve::{Discovery, NodeTokens, Resources, agents::Agents, auth::Authenticator, tls},
-    source::{Batch, Source, SourceError, directory::DirectorySource},
+    serve::{Discovery, NodeTokens, Resources, TokenReviews, agents::Agents, auth::Authenticator, tls},
+    source::{
+        Batch, Source, SourceError,
+        directory::DirectorySource,
+        kube::{ConnectError, KubeSource},
+    },
 };
+pub use cluster::rotate_root;
 use serde::Serialize;
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
@@ -44,6 +51,9 @@ pub enum StartError {
     /// No source.
     #[error("manifests: {0}")]
     Source(#[from] SourceError),
+    /// No client of the Kubernetes API.
+    #[error(transparent)]
+    Kube(#[from] ConnectError),
     /// A port cannot be had.
     #[error("cannot listen on {address}: {cause}")]
     Listen {
@@ -102,25 +112,59 @@ impl Running {
     }
 }
 
-/// Starts everything; the ports are bound when this returns.
+/// Starts everything; the ports are bound when this returns. Where the authority is in a Secret it waits for that, and answers
+/// on the monitoring port meanwhile.
 pub async fn start(config: Config) -> Result<Running, StartError> {
-    let authority = Arc::new(Authority::open(&config.ca, config.lifetimes, &config.index.trust_domain)?);
-    tracing::info!(until = %authority.not_after(), "certificate authority ready");
-    let tls = tls::server_config(authority.clone(), &config.names)?;
     let discovery = bind(config.listen).await?;
     let monitoring = bind(config.monitoring).await?;
     let bound = Bound {
         discovery: local(&discovery, config.listen)?,
         monitoring: local(&monitoring, config.monitoring)?,
     };
-    let batches = Box::new(DirectorySource::new(config.manifests.clone())).start()?;
-
     let (shutdown, ended) = (CancellationToken::new(), CancellationToken::new());
-    let (resources, placement) = (Arc::new(Resources::default()), Arc::new(Placement::default()));
     let (agents, metrics) = (Arc::new(Agents::default()), Arc::new(Metrics::default()));
-    let authenticator: Arc<dyn Authenticator> = Arc::new(NodeTokens::new(config.tokens.clone()));
     let (ready, is_ready) = watch::channel(false);
     let (told, findings) = watch::channel(Arc::default());
+    let mut tasks = JoinSet::new();
+    let monitor = Monitor {
+        metrics: metrics.clone(),
+        agents: agents.clone(),
+        ready: is_ready.clone(),
+        findings: findings.clone(),
+    };
+    tasks.spawn(monitor.serve(monitoring, shutdown.clone()));
+
+    let mut api = cluster::Api::default();
+    let (lead, leads) = watch::channel(false);
+    if config.objects == Objects::Kube || config.ca == CaPlace::Secret {
+        let elector = Elector::new(api.client().await?, &config.namespace, config.replica.clone());
+        tasks.spawn(elector.run(lead, shutdown.clone()));
+    }
+    let authority = match &config.ca {
+        CaPlace::Directory(dir) => {
+            let authority = Arc::new(Authority::open(dir, config.lifetimes, &config.index.trust_domain)?);
+            tasks.spawn(keep_renewing(authority.clone(), shutdown.clone()));
+            authority
+        }
+        CaPlace::Secret => {
+            let keeper = api.keeper(&config).await?;
+            let (authority, secret) = keeper.open().await;
+            tasks.spawn(keeper.keep(secret, authority.clone(), leads.clone(), shutdown.clone()));
+            authority
+        }
+    };
+    tracing::info!(until = %authority.not_after(), "certificate authority ready");
+    let tls = tls::server_config(authority.clone(), &config.names)?;
+    let authenticator: Arc<dyn Authenticator> = match &config.callers {
+        Callers::Tokens(dir) => Arc::new(NodeTokens::new(dir.clone())),
+        Callers::Review => Arc::new(TokenReviews::new(api.client().await?, &config.namespace)),
+    };
+    let source: Box<dyn Source> = match &config.objects {
+        Objects::Directory(dir) => Box::new(DirectorySource::new(dir.clone())),
+        Objects::Kube => Box::new(KubeSource::new(api.client().await?)),
+    };
+    let batches = source.start()?;
+    let (resources, placement) = (Arc::new(Resources::default()), Arc::new(Placement::default()));
 
     let fold = Fold {
         index: Index::new(config.index.clone()),
@@ -129,12 +173,6 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         metrics: metrics.clone(),
         findings: told,
         ready,
-    };
-    let monitor = Monitor {
-        metrics: metrics.clone(),
-        agents: agents.clone(),
-        ready: is_ready.clone(),
-        findings: findings.clone(),
     };
     let xds = AggregatedDiscoveryServiceServer::new(Discovery {
         resources,
@@ -158,7 +196,6 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (connections, accepting) = listen::incoming(discovery, tls, shutdown.clone());
     let serving = server.serve_with_incoming_shutdown(connections, shutdown.clone().cancelled_owned());
 
-    let mut tasks = JoinSet::new();
     tasks.spawn(accepting);
     let guard = |shutdown: CancellationToken, ended: CancellationToken| {
         move || {
@@ -180,9 +217,6 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         fold.run(batches, stop).await;
         over();
     });
-    tasks.spawn(monitor.serve(monitoring, shutdown.clone()));
-
-    tasks.spawn(keep_renewing(authority.clone(), shutdown.clone()));
 
     if let Some(path) = &config.root {
         write(path, &authority.root_pem())?;

@@ -20,6 +20,17 @@ pub struct RunArgs {
     /// The configuration file, YAML.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Read the Kubernetes API instead of a directory of manifests: as the pod's account in a cluster, as KUBECONFIG says
+    /// elsewhere. Nodes are then known by their tokens of that API, and the authority lives in Secrets, unless --tokens, --ca or
+    /// --state name directories.
+    #[arg(long)]
+    pub kube: bool,
+    /// Control's own namespace in a cluster (`weft-system` unless told).
+    #[arg(long, value_name = "NAME", env = "POD_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// What this replica is called; no two may have the same name [default: host and process].
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub pod: Option<String>,
     /// The directory of manifests; it is read again when it changes.
     #[arg(long, value_name = "DIR")]
     pub manifests: Option<PathBuf>,
@@ -62,4 +73,8 @@ pub struct RunArgs {
     /// its life is over [default: 730d].
     #[arg(long, value_name = "DURATION")]
     pub intermediate_lifetime: Option<String>,
+    /// How long a new root is trusted before it signs, and the old one after that: no shorter than any workload's certificate
+    /// lives [default: as --leaf-lifetime].
+    #[arg(long, value_name = "DURATION")]
+    pub rotation_overlap: Option<String>,
 }

@@ -13,10 +13,12 @@ use std::{
 use weft_index::IndexConfig;
 use weft_model::identity::is_trust_domain;
 
-/// The file, as written. Everything has a default but the manifests and the state.
+/// The file, as written. Everything has a default but where objects come from and, without Kubernetes, the state.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
+    kube: bool,
+    namespace: Option<String>,
     manifests: Option<PathBuf>,
     state: Option<PathBuf>,
     tokens: Option<PathBuf>,
@@ -49,17 +51,22 @@ struct CaSettings {
     leaf_lifetime_max: Option<String>,
     root_lifetime: Option<String>,
     intermediate_lifetime: Option<String>,
+    rotation_overlap: Option<String>,
 }
 
 /// The configuration in use.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The directory of manifests.
-    pub manifests: PathBuf,
-    /// The directory of nodes' tokens.
-    pub tokens: PathBuf,
-    /// The directory of the certificate authority.
-    pub ca: PathBuf,
+    /// Where objects come from.
+    pub objects: Objects,
+    /// How nodes prove who they are.
+    pub callers: Callers,
+    /// Where the certificate authority is kept.
+    pub ca: CaPlace,
+    /// Control's own namespace in a cluster.
+    pub namespace: String,
+    /// What this replica is called.
+    pub replica: String,
     /// How long certificates live.
     pub lifetimes: Lifetimes,
     /// Where nodes connect.
@@ -74,6 +81,33 @@ pub struct Config {
     pub root: Option<PathBuf>,
     /// What the mesh is called.
     pub index: IndexConfig,
+}
+
+/// Where objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Objects {
+    /// A directory of manifests.
+    Directory(PathBuf),
+    /// The Kubernetes API.
+    Kube,
+}
+
+/// How nodes prove who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Callers {
+    /// By tokens in a directory.
+    Tokens(PathBuf),
+    /// By tokens that the Kubernetes API reviews.
+    Review,
+}
+
+/// Where the certificate authority is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CaPlace {
+    /// In a directory.
+    Directory(PathBuf),
+    /// In a Secret of control's own namespace.
+    Secret,
 }
 
 /// Every default that is not the index's own.
@@ -93,6 +127,7 @@ mod defaults {
         "weft-control.weft-system.svc",
         "istiod.istio-system.svc",
     ];
+    pub(super) const NAMESPACE: &str = "weft-system";
     pub(super) const LEAF: &str = "24h";
     pub(super) const LEAF_MAX: &str = "90d";
     pub(super) const ROOT: &str = "3650d";
@@ -128,6 +163,11 @@ pub enum ConfigError {
         /// The flag.
         flag: &'static str,
     },
+    /// Two sources.
+    #[error(
+        "both a directory of manifests and the Kubernetes API are given; leave out one of --manifests and --kube"
+    )]
+    TwoSources,
     /// A trust domain that no SPIFFE ID can carry.
     #[error(
         "mesh.trustDomain: `{0:.256}` cannot stand in a SPIFFE ID; use up to 255 lower-case letters, digits, `.`, `-` and \
@@ -156,8 +196,30 @@ impl Config {
 
     fn new(file: Settings, args: &RunArgs) -> Result<Self, ConfigError> {
         let missing = |field, flag| ConfigError::Missing { field, flag };
-        let manifests = args.manifests.clone().or(file.manifests).ok_or(missing("manifests", "manifests"))?;
-        let state = args.state.clone().or(file.state).ok_or(missing("state", "state"))?;
+        let kube = args.kube || file.kube;
+        let manifests = args.manifests.clone().or(file.manifests);
+        let objects = match (manifests, kube) {
+            (Some(_), true) => return Err(ConfigError::TwoSources),
+            (Some(dir), false) => Objects::Directory(dir),
+            (None, true) => Objects::Kube,
+            (None, false) => return Err(missing("manifests", "manifests")),
+        };
+        let state = args.state.clone().or(file.state);
+        let within = |dir: &str| state.as_ref().map(|state| state.join(dir));
+        let tokens = args.tokens.clone().or(file.tokens);
+        let ca = args.ca.clone().or(file.ca.dir);
+        // In a cluster both are the API's, unless a directory is named.
+        let callers = match tokens.or_else(|| within("tokens")) {
+            Some(dir) => Callers::Tokens(dir),
+            None if kube => Callers::Review,
+            None => return Err(missing("state", "state")),
+        };
+        let ca = match ca.or_else(|| within("ca")) {
+            Some(dir) => CaPlace::Directory(dir),
+            None if kube => CaPlace::Secret,
+            None => return Err(missing("state", "state")),
+        };
+        let namespace = args.namespace.clone().or(file.namespace).unwrap_or(defaults::NAMESPACE.to_owned());
         let listen = args.listen.or(file.listen).unwrap_or(defaults::LISTEN);
         let mut names: Vec<String> = defaults::NAMES.map(str::to_owned).into();
         if !listen.ip().is_unspecified() {
@@ -168,15 +230,19 @@ impl Config {
         names.dedup();
         let intermediate = args.intermediate_lifetime.clone().or(file.ca.intermediate_lifetime);
         let leaf = args.leaf_lifetime.clone().or(file.ca.leaf_lifetime);
+        let overlap = args.rotation_overlap.clone().or(file.ca.rotation_overlap).or(leaf.clone());
         Ok(Self {
-            manifests,
-            tokens: args.tokens.clone().or(file.tokens).unwrap_or_else(|| state.join("tokens")),
-            ca: args.ca.clone().or(file.ca.dir).unwrap_or_else(|| state.join("ca")),
+            objects,
+            callers,
+            ca,
+            namespace,
+            replica: args.pod.clone().unwrap_or_else(replica),
             lifetimes: Lifetimes {
                 leaf: duration("ca.leafLifetime", leaf, defaults::LEAF)?,
                 leaf_max: duration("ca.leafLifetimeMax", file.ca.leaf_lifetime_max, defaults::LEAF_MAX)?,
                 root: duration("ca.rootLifetime", file.ca.root_lifetime, defaults::ROOT)?,
                 intermediate: duration("ca.intermediateLifetime", intermediate, defaults::INTERMEDIATE)?,
+                overlap: duration("ca.rotationOverlap", overlap, defaults::LEAF)?,
             },
             listen,
             monitoring: args.monitoring.or(file.monitoring).unwrap_or(defaults::MONITORING),
@@ -186,6 +252,12 @@ impl Config {
             index: index(file.mesh, args)?,
         })
     }
+}
+
+/// A name that no other process has.
+fn replica() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{}", host.trim(), std::process::id())
 }
 
 fn index(mesh: MeshSettings, args: &RunArgs) -> Result<IndexConfig, ConfigError> {
@@ -233,8 +305,20 @@ mod tests {
         assert_eq!(config.index.trust_domain, "td");
         assert_eq!(config.index.root_namespace, "weft-system");
         assert_eq!(config.lifetimes.leaf, Duration::from_secs(5));
-        assert_eq!(config.ca, Path::new("s/ca"));
+        assert_eq!(config.ca, CaPlace::Directory("s/ca".into()));
+        assert_eq!(config.objects, Objects::Directory("m".into()));
         assert!(config.names.contains(&"127.0.0.1".to_owned()));
+    }
+
+    #[test]
+    fn in_a_cluster_everything_is_the_apis_unless_a_directory_is_named() {
+        let in_cluster = config("kube: true\n", RunArgs::default()).unwrap();
+        assert_eq!(in_cluster.objects, Objects::Kube);
+        assert_eq!((in_cluster.callers, in_cluster.ca), (Callers::Review, CaPlace::Secret));
+        assert_eq!(in_cluster.namespace, "weft-system");
+        let args = RunArgs { kube: true, ca: Some("c".into()), ..RunArgs::default() };
+        let mounted = config("", args).unwrap();
+        assert_eq!((mounted.callers, mounted.ca), (Callers::Review, CaPlace::Directory("c".into())));
     }
 
     #[test]
@@ -242,6 +326,7 @@ mod tests {
         for (text, part) in [
             ("manifests: m\n", "state is not given"),
             ("state: s\n", "manifests is not given"),
+            ("manifests: m\nstate: s\nkube: true\n", "leave out one of --manifests and --kube"),
             ("manifest: m\n", "unknown field `manifest`"),
             ("manifests: m\nstate: s\nmesh: {trustDomain: a b}\n", "mesh.trustDomain: `a b`"),
             ("manifests: m\nstate: s\nca: {leafLifetime: soon}\n", "ca.leafLifetime: `soon`"),

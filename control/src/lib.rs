@@ -10,6 +10,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod issue;
+mod lead;
 pub mod metrics;
 mod monitor;
 mod report;

@@ -69,11 +69,14 @@ impl Monitor {
                 }
                 Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n"),
             },
-            "/healthz/ready" if *self.ready.borrow() => plain(StatusCode::OK, "ready\n"),
-            "/healthz/ready" => plain(StatusCode::SERVICE_UNAVAILABLE, "the objects are not read yet\n"),
+            "/livez" => plain(StatusCode::OK, "alive\n"),
+            "/readyz" | "/healthz/ready" if *self.ready.borrow() => plain(StatusCode::OK, "ready\n"),
+            "/readyz" | "/healthz/ready" => {
+                plain(StatusCode::SERVICE_UNAVAILABLE, "the objects are not read yet\n")
+            }
             "/debug/agents" => json(&self.agents.list()),
             "/debug/findings" => json(&**self.findings.borrow()),
-            _ => plain(StatusCode::NOT_FOUND, "/metrics /healthz/ready /debug/agents /debug/findings\n"),
+            _ => plain(StatusCode::NOT_FOUND, "/metrics /readyz /livez /debug/agents /debug/findings\n"),
         }
     }
 }

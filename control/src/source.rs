@@ -1,6 +1,7 @@
 //! Where objects come from. There is one source in a process: a directory of manifests, or a Kubernetes API.
 
 pub mod directory;
+pub mod kube;
 
 use std::{collections::BTreeMap, path::PathBuf};
 use tokio::sync::mpsc;

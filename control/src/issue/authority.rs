@@ -1,6 +1,6 @@
 //! The signing certificate, its key, and the chain up to the root, on disk under the names that Istio gives them.
 
-use super::{generate, request::Checked};
+use super::{files::Files, generate, request::Checked};
 use aws_lc_rs::rand;
 use rcgen::{
     CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -8,7 +8,7 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -37,19 +37,22 @@ pub struct Lifetimes {
     pub root: Duration,
     /// Of the signing certificate that is made at the first start.
     pub intermediate: Duration,
+    /// How long both roots are trusted before the new one signs, and again before the old one is dropped.
+    pub overlap: Duration,
 }
 
 /// Signs certificates.
 pub struct Authority {
-    pub(super) dir: PathBuf,
+    /// The directory that it is kept in, unless that is a Secret.
+    pub(super) dir: Option<PathBuf>,
     pub(super) lifetimes: Lifetimes,
     pub(super) trust_domain: String,
-    /// Another one when it is renewed; see `renew`.
+    /// Another one when it is renewed or its root changes; see `renew`.
     pub(super) signer: RwLock<Arc<Signer>>,
 }
 
 /// The signing certificate, with what belongs to it.
-pub(super) struct Signer {
+pub(crate) struct Signer {
     issuer: Issuer<'static, KeyPair>,
     /// The signing certificate and those above it, the root excluded.
     chain: Vec<String>,
@@ -124,8 +127,25 @@ impl Authority {
             generate::generate(dir, lifetimes, trust_domain)?;
             tracing::info!(dir = %dir.display(), "made a root and a signing certificate");
         }
-        let signer = RwLock::new(Arc::new(Signer::load(dir)?));
-        Ok(Self { dir: dir.to_owned(), lifetimes, trust_domain: trust_domain.to_owned(), signer })
+        let signer = RwLock::new(Arc::new(Signer::new(&Files::read(dir)?)?));
+        Ok(Self { dir: Some(dir.to_owned()), lifetimes, trust_domain: trust_domain.to_owned(), signer })
+    }
+
+    /// The authority that `files` make; whoever keeps them says when they change.
+    pub(super) fn of(
+        files: &Files,
+        lifetimes: Lifetimes,
+        trust_domain: &str,
+    ) -> Result<Self, AuthorityError> {
+        let signer = RwLock::new(Arc::new(Signer::new(files)?));
+        Ok(Self { dir: None, lifetimes, trust_domain: trust_domain.to_owned(), signer })
+    }
+
+    /// Signs with what `files` make from now on; where they make nothing, what was there before stays.
+    pub(super) fn follow(&self, files: &Files) -> Result<(), AuthorityError> {
+        let signer = Arc::new(Signer::new(files)?);
+        *self.signer.write().unwrap_or_else(PoisonError::into_inner) = signer;
+        Ok(())
     }
 
     /// What signs now.
@@ -135,37 +155,31 @@ impl Authority {
 }
 
 impl Signer {
-    /// What the files in `dir` make.
-    pub(super) fn load(dir: &Path) -> Result<Self, AuthorityError> {
-        let [cert, key, root, chain] = [CA_CERT, CA_KEY, ROOT_CERT, CERT_CHAIN].map(|file| dir.join(file));
-        for (file, path) in [(CA_CERT, &cert), (CA_KEY, &key), (ROOT_CERT, &root), (CERT_CHAIN, &chain)] {
-            if !path.exists() {
-                return Err(AuthorityError::Incomplete { dir: dir.to_owned(), file });
-            }
+    /// What `files` make.
+    pub(super) fn new(files: &Files) -> Result<Self, AuthorityError> {
+        for file in [CA_CERT, CA_KEY, ROOT_CERT, CERT_CHAIN] {
+            files.get(file)?;
         }
-        refuse_exposed(&key)?;
-        let unusable = |path: &Path, what: String| AuthorityError::Unusable { path: path.to_owned(), what };
-        let key_pair = KeyPair::from_pem(&read(&key)?).map_err(|e| unusable(&key, e.to_string()))?;
-        let signer = certificates(&cert)?.swap_remove(0);
-        let (_, parsed) = X509Certificate::from_der(&signer).map_err(|e| unusable(&cert, e.to_string()))?;
+        let key_pair = files.key(CA_KEY)?;
+        let signer = files.certificates(CA_CERT)?.swap_remove(0);
+        let (_, parsed) = X509Certificate::from_der(&signer).map_err(|e| files.unusable(CA_CERT, e))?;
         if parsed.public_key().subject_public_key.data != key_pair.public_key_raw() {
-            return Err(unusable(&cert, format!("does not belong to the key in {CA_KEY}")));
+            return Err(files.unusable(CA_CERT, format!("does not belong to the key in {CA_KEY}")));
         }
         if !parsed.is_ca() {
-            return Err(unusable(&cert, "is not a CA certificate".to_owned()));
+            return Err(files.unusable(CA_CERT, "is not a CA certificate"));
         }
         let made = parsed.validity().not_before.to_datetime() + SKEW;
         let not_after = parsed.validity().not_after.to_datetime();
         if not_after <= OffsetDateTime::now_utc() {
             return Err(AuthorityError::Expired(not_after));
         }
-        let roots = certificates(&root)?;
-        let above = certificates(&chain)?.into_iter().filter(|c| !roots.contains(c));
+        let roots = files.certificates(ROOT_CERT)?;
+        let above = files.certificates(CERT_CHAIN)?.into_iter().filter(|c| !roots.contains(c));
         let mut links = vec![signer.clone()];
         links.extend(above.filter(|c| *c != signer));
         links.retain(|c| !roots.contains(c));
-        let issuer =
-            Issuer::from_ca_cert_der(&signer, key_pair).map_err(|e| unusable(&cert, e.to_string()))?;
+        let issuer = Issuer::from_ca_cert_der(&signer, key_pair).map_err(|e| files.unusable(CA_CERT, e))?;
         let root = roots.iter().map(pem).collect();
         Ok(Self { issuer, chain: links.iter().map(pem).collect(), root, made, not_after })
     }
@@ -175,6 +189,14 @@ impl Authority {
     /// The root certificates, PEM.
     pub fn root_pem(&self) -> String {
         self.signer().root.clone()
+    }
+
+    /// Whether what signs is the same as when `seen` was taken; it is noted in `seen` where it is not.
+    pub(crate) fn is_unchanged(&self, seen: &mut Option<Arc<Signer>>) -> bool {
+        let now = self.signer();
+        let same = seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &now));
+        *seen = Some(now);
+        same
     }
 
     /// When the signing certificate ends.
@@ -245,24 +267,11 @@ pub(super) fn serial() -> Result<SerialNumber, rcgen::Error> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
-fn refuse_exposed(key: &Path) -> Result<(), AuthorityError> {
-    use std::os::unix::fs::PermissionsExt;
-    let meta = fs::metadata(key).map_err(|cause| AuthorityError::Io { path: key.to_owned(), cause })?;
-    let mode = meta.permissions().mode() & 0o777;
-    // The group may read: that is how Kubernetes mounts a secret for a process that is not root.
-    if mode & 0o007 != 0 { Err(AuthorityError::Exposed { path: key.to_owned(), mode }) } else { Ok(()) }
-}
-
-pub(super) fn read(path: &Path) -> Result<String, AuthorityError> {
-    fs::read_to_string(path).map_err(|cause| AuthorityError::Io { path: path.to_owned(), cause })
-}
-
-pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
-    let unusable = |what: String| AuthorityError::Unusable { path: path.to_owned(), what };
-    let text = read(path)?;
+/// The certificates in a text, or why there are none.
+pub(super) fn certificates_in(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    let found = found.map_err(|e| unusable(e.to_string()))?;
-    if found.is_empty() { Err(unusable("holds no certificate".to_owned())) } else { Ok(found) }
+    let found = found.map_err(|e| e.to_string())?;
+    if found.is_empty() { Err("holds no certificate".to_owned()) } else { Ok(found) }
 }
 
 pub(super) fn pem(certificate: &CertificateDer<'static>) -> String {

@@ -1,6 +1,9 @@
 //! The first start: a root, and a signing certificate under it.
 
-use super::authority::{AuthorityError, CA_CERT, CA_KEY, CERT_CHAIN, Lifetimes, ROOT_CERT, SKEW, serial};
+use super::{
+    authority::{AuthorityError, CA_CERT, CA_KEY, CERT_CHAIN, Lifetimes, ROOT_CERT, SKEW, serial},
+    files::Files,
+};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -25,32 +28,44 @@ pub(super) fn is_empty(dir: &Path) -> Result<bool, AuthorityError> {
     }
 }
 
+/// A new authority: a root, and a signing certificate under it.
+pub(super) fn make(origin: &Path, lifetimes: Lifetimes, trust_domain: &str) -> Result<Files, AuthorityError> {
+    let (root_key, root) = root(lifetimes, trust_domain)?;
+    let key = KeyPair::generate()?;
+    let issuer = Issuer::from_ca_cert_der(root.der(), &root_key)?;
+    let ca: Certificate = intermediate(trust_domain, lifetimes)?.signed_by(&key, &issuer)?;
+    let mut files = Files::new(origin);
+    files.put(ROOT_KEY, root_key.serialize_pem());
+    files.put(ROOT_CERT, root.pem());
+    files.put(CA_KEY, key.serialize_pem());
+    files.put(CA_CERT, ca.pem());
+    files.put(CERT_CHAIN, ca.pem() + &root.pem());
+    Ok(files)
+}
+
+/// A new root and its key.
+pub(super) fn root(
+    lifetimes: Lifetimes,
+    trust_domain: &str,
+) -> Result<(KeyPair, Certificate), AuthorityError> {
+    let key = KeyPair::generate()?;
+    let root = params("Weft root", trust_domain, lifetimes.root, None)?.self_signed(&key)?;
+    Ok((key, root))
+}
+
 /// Fills `dir`. It is filled under another name and then moved, so that an interrupted start leaves no half authority.
 pub(super) fn generate(dir: &Path, lifetimes: Lifetimes, trust_domain: &str) -> Result<(), AuthorityError> {
-    let root_key = KeyPair::generate()?;
-    let root_params = params("Weft root", trust_domain, lifetimes.root, None)?;
-    let root = root_params.self_signed(&root_key)?;
-    let key = KeyPair::generate()?;
-    let ca_params = intermediate(trust_domain, lifetimes)?;
-    let root_issuer = Issuer::from_params(&root_params, &root_key);
-    let ca: Certificate = ca_params.signed_by(&key, &root_issuer)?;
-
+    let files = make(dir, lifetimes, trust_domain)?;
     let fresh = dir.with_extension("new");
     let failed = |path: &Path, cause| AuthorityError::Io { path: path.to_owned(), cause };
     if fresh.exists() {
         fs::remove_dir_all(&fresh).map_err(|e| failed(&fresh, e))?;
     }
     DirBuilder::new().recursive(true).mode(0o700).create(&fresh).map_err(|e| failed(&fresh, e))?;
-    let files = [
-        (ROOT_KEY, root_key.serialize_pem(), 0o600),
-        (ROOT_CERT, root.pem(), 0o644),
-        (CA_KEY, key.serialize_pem(), 0o600),
-        (CA_CERT, ca.pem(), 0o644),
-        (CERT_CHAIN, ca.pem() + &root.pem(), 0o644),
-    ];
-    let written = files.iter().try_for_each(|(file, text, mode)| {
+    let written = files.texts.iter().try_for_each(|(file, text)| {
         let path = fresh.join(file);
-        write(&path, text, *mode).map_err(|e| failed(&path, e))
+        let mode = if file.ends_with("key.pem") { 0o600 } else { 0o644 };
+        write(&path, text, mode).map_err(|e| failed(&path, e))
     });
     let placed = written.and_then(|()| fs::rename(&fresh, dir).map_err(|e| failed(dir, e)));
     if placed.is_err() {

@@ -4,17 +4,16 @@
 //! as well as under the old one, and each file is replaced by itself, at any moment of which the process may die.
 
 use super::{
-    authority::{
-        Authority, AuthorityError, CA_CERT, CA_KEY, CERT_CHAIN, ROOT_CERT, Signer, certificates, pem, read,
-    },
+    authority::{Authority, AuthorityError, CA_CERT, CA_KEY, CERT_CHAIN, Lifetimes, ROOT_CERT, Signer, pem},
+    files::Files,
     generate::{self, ROOT_KEY},
 };
-use rcgen::{Issuer, KeyPair};
+use rcgen::Issuer;
 use std::{
     fs::{self, File},
     io::Write,
-    path::{Path, PathBuf},
-    sync::{Arc, PoisonError},
+    path::Path,
+    sync::Arc,
     time::Duration,
 };
 use time::OffsetDateTime;
@@ -54,52 +53,65 @@ pub async fn keep_renewing(authority: Arc<Authority>, shutdown: CancellationToke
 impl Authority {
     /// How long until the signing certificate is to be renewed.
     fn due_in(&self, now: OffsetDateTime) -> Duration {
-        let signer = self.signer();
-        let half = signer.made + (signer.not_after - signer.made) / 2;
-        Duration::try_from(half - now).unwrap_or_default()
+        self.signer().due_in(now)
     }
 
     /// Renews the signing certificate where half of its life is over; answers until when the new one is valid.
     pub fn renew(&self, now: OffsetDateTime) -> Result<Option<OffsetDateTime>, AuthorityError> {
-        if !self.due_in(now).is_zero() {
-            return Ok(None);
+        let Some(dir) = self.dir.as_deref().filter(|_| self.due_in(now).is_zero()) else { return Ok(None) };
+        let files = renewed(&Files::read(dir)?, now, self.lifetimes, &self.trust_domain)?;
+        for file in [CA_CERT, CERT_CHAIN] {
+            replace(&dir.join(file), files.get(file)?)?;
         }
-        let [root_key, ca_key] = [ROOT_KEY, CA_KEY].map(|file| self.dir.join(file));
-        if !root_key.exists() {
-            return Err(AuthorityError::NoRootKey { dir: self.dir.clone(), file: ROOT_KEY });
-        }
-        let key_of = |path: &Path| KeyPair::from_pem(&read(path)?).map_err(|e| unusable(path, e.to_string()));
-        let (root_key_pair, key) = (key_of(&root_key)?, key_of(&ca_key)?);
-        let roots = self.dir.join(ROOT_CERT);
-        let all = certificates(&roots)?;
-        let (root, ends) = all
-            .iter()
-            .find_map(|der| {
-                let (_, root) = X509Certificate::from_der(der).ok()?;
-                let fits = root.public_key().subject_public_key.data == root_key_pair.public_key_raw();
-                fits.then(|| (der, root.validity().not_after.to_datetime()))
-            })
-            .ok_or_else(|| unusable(&roots, format!("holds no certificate of the key in {ROOT_KEY}")))?;
-        if ends <= now {
-            return Err(unusable(&roots, format!("the root expired at {ends}")));
-        }
-        let issuer =
-            Issuer::from_ca_cert_der(root, root_key_pair).map_err(|e| unusable(&roots, e.to_string()))?;
-        let mut params = generate::intermediate(&self.trust_domain, self.lifetimes)?;
-        params.not_after = params.not_after.min(ends);
-        let fresh = params.signed_by(&key, &issuer)?.pem();
-        replace(&self.dir.join(CA_CERT), &fresh)?;
-        let above: String = all.iter().map(pem).collect();
-        replace(&self.dir.join(CERT_CHAIN), &(fresh + &above))?;
-        let signer = Signer::load(&self.dir)?;
-        let until = signer.not_after;
-        *self.signer.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(signer);
-        Ok(Some(until))
+        self.follow(&files)?;
+        Ok(Some(self.not_after()))
     }
 }
 
+impl Signer {
+    /// How long until half of its life is over.
+    pub(super) fn due_in(&self, now: OffsetDateTime) -> Duration {
+        let half = self.made + (self.not_after - self.made) / 2;
+        Duration::try_from(half - now).unwrap_or_default()
+    }
+}
+
+/// The same authority with a new signing certificate for the same key.
+pub(super) fn renewed(
+    files: &Files,
+    now: OffsetDateTime,
+    lifetimes: Lifetimes,
+    trust_domain: &str,
+) -> Result<Files, AuthorityError> {
+    if !files.texts.contains_key(ROOT_KEY) {
+        return Err(AuthorityError::NoRootKey { dir: files.origin.clone(), file: ROOT_KEY });
+    }
+    let (root_key, key) = (files.key(ROOT_KEY)?, files.key(CA_KEY)?);
+    let all = files.certificates(ROOT_CERT)?;
+    let (root, ends) = all
+        .iter()
+        .find_map(|der| {
+            let (_, root) = X509Certificate::from_der(der).ok()?;
+            let fits = root.public_key().subject_public_key.data == root_key.public_key_raw();
+            fits.then(|| (der, root.validity().not_after.to_datetime()))
+        })
+        .ok_or_else(|| files.unusable(ROOT_CERT, format!("holds no certificate of the key in {ROOT_KEY}")))?;
+    if ends <= now {
+        return Err(files.unusable(ROOT_CERT, format!("the root expired at {ends}")));
+    }
+    let issuer = Issuer::from_ca_cert_der(root, root_key).map_err(|e| files.unusable(ROOT_CERT, e))?;
+    let mut params = generate::intermediate(trust_domain, lifetimes)?;
+    params.not_after = params.not_after.min(ends);
+    let fresh = params.signed_by(&key, &issuer)?.pem();
+    let above: String = all.iter().map(pem).collect();
+    let mut files = files.clone();
+    files.put(CERT_CHAIN, fresh.clone() + &above);
+    files.put(CA_CERT, fresh);
+    Ok(files)
+}
+
 /// Puts a file in the place of another one, whole or not at all.
-fn replace(path: &Path, text: &str) -> Result<(), AuthorityError> {
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), AuthorityError> {
     let fresh = path.with_extension("new");
     let written = File::create(&fresh).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
@@ -111,8 +123,4 @@ fn replace(path: &Path, text: &str) -> Result<(), AuthorityError> {
         let _ = fs::remove_file(&fresh);
         AuthorityError::Io { path: path.to_owned(), cause }
     })
-}
-
-fn unusable(path: &Path, what: String) -> AuthorityError {
-    AuthorityError::Unusable { path: PathBuf::from(path), what }
 }

@@ -15,3 +15,10 @@ pub trait Authenticator: Send + Sync + 'static {
     /// The caller, or why nobody knows it.
     async fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, Status>;
 }
+
+/// The token that a request carries.
+pub(super) fn bearer(metadata: &MetadataMap) -> Result<&str, Status> {
+    let header = metadata.get("authorization").and_then(|v| v.to_str().ok());
+    let token = header.and_then(|h| h.strip_prefix("Bearer "));
+    token.ok_or_else(|| Status::unauthenticated("the request carries no bearer token"))
+}

@@ -1,6 +1,6 @@
 //! The port's TLS: a certificate of the own authority, made anew when half of its life is over.
 
-use crate::issue::{Authority, AuthorityError};
+use crate::issue::{Authority, AuthorityError, Signer};
 use rcgen::SanType;
 use rustls::{
     ServerConfig,
@@ -35,7 +35,13 @@ pub enum TlsError {
 pub fn server_config(authority: Arc<Authority>, names: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
     let names = names.iter().map(|n| name(n)).collect::<Result<Vec<_>, _>>()?;
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let resolver = Resolver { authority, names, provider: provider.clone(), current: Mutex::new(None) };
+    let resolver = Resolver {
+        authority,
+        names,
+        provider: provider.clone(),
+        current: Mutex::default(),
+        signer: Mutex::default(),
+    };
     // A start without a certificate is to fail at once, not at the first handshake.
     resolver.renew()?;
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -59,15 +65,23 @@ struct Resolver {
     provider: Arc<CryptoProvider>,
     /// The certificate, and when it is to be renewed.
     current: Mutex<Option<(Instant, Arc<CertifiedKey>)>>,
+    /// What signed it: when the authority changes, the certificate does.
+    signer: Mutex<Option<Arc<Signer>>>,
 }
 
 impl Resolver {
     fn renew(&self) -> Result<Arc<CertifiedKey>, TlsError> {
+        self.is_current();
         let (chain, key, valid) = self.authority.server(self.names.clone(), LIFETIME)?;
         let certified = Arc::new(CertifiedKey::from_der(chain, key, &self.provider)?);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((Instant::now() + valid / 2, certified.clone()));
         Ok(certified)
+    }
+
+    /// Whether the authority is still the one that signed.
+    fn is_current(&self) -> bool {
+        self.authority.is_unchanged(&mut self.signer.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -81,7 +95,7 @@ impl ResolvesServerCert for Resolver {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match current {
-            Some((due, certified)) if Instant::now() < due => Some(certified),
+            Some((due, certified)) if Instant::now() < due && self.is_current() => Some(certified),
             old => match self.renew() {
                 Ok(certified) => Some(certified),
                 Err(error) => {

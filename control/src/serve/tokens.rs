@@ -1,6 +1,6 @@
 //! Nodes that are known by tokens in files: the mode without Kubernetes.
 
-use super::auth::{Authenticator, Caller};
+use super::auth::{Authenticator, Caller, bearer};
 use aws_lc_rs::digest::{SHA256, digest};
 use rustc_hash::FxHashMap;
 use std::{
@@ -122,11 +122,7 @@ fn token(path: &Path) -> Result<String, String> {
 #[tonic::async_trait]
 impl Authenticator for NodeTokens {
     async fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
-        let header = metadata.get("authorization").and_then(|v| v.to_str().ok());
-        let token = header
-            .and_then(|h| h.strip_prefix("Bearer "))
-            .ok_or_else(|| Status::unauthenticated("the request carries no bearer token"))?;
-        match self.node_of(token).await {
+        match self.node_of(bearer(metadata)?).await {
             Ok(Some(node)) => Ok(Caller { node }),
             Ok(None) => Err(Status::unauthenticated("no node has this token")),
             Err(error) => {
@@ -141,7 +137,7 @@ impl Authenticator for NodeTokens {
 mod tests {
     use super::*;
 
-    fn bearer(token: &str) -> MetadataMap {
+    fn request(token: &str) -> MetadataMap {
         let mut metadata = MetadataMap::new();
         metadata.insert("authorization", format!("Bearer {token}").parse().unwrap());
         metadata
@@ -160,21 +156,21 @@ mod tests {
         write(dir.path(), "empty", "\n");
         write(dir.path(), "a-broken", b"\xff\xfe");
         let tokens = NodeTokens::with_freshness(dir.path().to_owned(), Duration::ZERO);
-        assert_eq!(tokens.authenticate(&bearer("one")).await.unwrap().node, "n1");
-        assert_eq!(tokens.authenticate(&bearer("two")).await.unwrap().node, "n2");
-        for bad in [bearer("three"), bearer(""), MetadataMap::new()] {
+        assert_eq!(tokens.authenticate(&request("one")).await.unwrap().node, "n1");
+        assert_eq!(tokens.authenticate(&request("two")).await.unwrap().node, "n2");
+        for bad in [request("three"), request(""), MetadataMap::new()] {
             let status = tokens.authenticate(&bad).await.unwrap_err();
             assert_eq!(status.code(), tonic::Code::Unauthenticated);
         }
         write(dir.path(), "n3", "two\n");
-        assert!(tokens.authenticate(&bearer("two")).await.is_err(), "nobody can tell n2 from n3");
+        assert!(tokens.authenticate(&request("two")).await.is_err(), "nobody can tell n2 from n3");
         write(dir.path(), "n4", "two\n");
-        assert!(tokens.authenticate(&bearer("two")).await.is_err(), "nor of three");
+        assert!(tokens.authenticate(&request("two")).await.is_err(), "nor of three");
         fs::remove_file(dir.path().join("n3")).unwrap();
         fs::remove_file(dir.path().join("n4")).unwrap();
-        assert_eq!(tokens.authenticate(&bearer("two")).await.unwrap().node, "n2");
+        assert_eq!(tokens.authenticate(&request("two")).await.unwrap().node, "n2");
         fs::remove_file(dir.path().join("n1")).unwrap();
-        assert!(tokens.authenticate(&bearer("one")).await.is_err(), "a token goes with its file");
+        assert!(tokens.authenticate(&request("one")).await.is_err(), "a token goes with its file");
     }
 
     #[tokio::test]
@@ -185,15 +181,15 @@ mod tests {
         write(dir.path(), "n2", "two");
         for mode in [0o640, 0o604, 0o620, 0o666] {
             fs::set_permissions(dir.path().join("n1"), fs::Permissions::from_mode(mode)).unwrap();
-            assert!(tokens.authenticate(&bearer("one")).await.is_err(), "{mode:o}");
+            assert!(tokens.authenticate(&request("one")).await.is_err(), "{mode:o}");
             let complaints = read(dir.path()).unwrap().complaints;
             let path = dir.path().join("n1").display().to_string();
             let names = |c: &String| c.contains(&format!("chmod 600 {path}")) && c.contains("node n1");
             assert!(complaints.iter().any(names), "{complaints:?}");
         }
-        assert_eq!(tokens.authenticate(&bearer("two")).await.unwrap().node, "n2");
+        assert_eq!(tokens.authenticate(&request("two")).await.unwrap().node, "n2");
         fs::set_permissions(dir.path().join("n1"), fs::Permissions::from_mode(0o400)).unwrap();
-        assert_eq!(tokens.authenticate(&bearer("one")).await.unwrap().node, "n1");
+        assert_eq!(tokens.authenticate(&request("one")).await.unwrap().node, "n1");
     }
 
     #[tokio::test]
@@ -201,12 +197,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), "n1", "one");
         let tokens = NodeTokens::with_freshness(dir.path().to_owned(), Duration::from_secs(3600));
-        assert!(tokens.authenticate(&bearer("guess")).await.is_err());
+        assert!(tokens.authenticate(&request("guess")).await.is_err());
         // Nobody looks: it is gone, and not missed.
         fs::remove_dir_all(dir.path()).unwrap();
         for _ in 0..3 {
-            assert!(tokens.authenticate(&bearer("guess")).await.is_err());
-            assert_eq!(tokens.authenticate(&bearer("one")).await.unwrap().node, "n1");
+            assert!(tokens.authenticate(&request("guess")).await.is_err());
+            assert_eq!(tokens.authenticate(&request("one")).await.unwrap().node, "n1");
         }
     }
 }

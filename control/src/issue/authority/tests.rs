@@ -1,11 +1,11 @@
 use super::*;
 use crate::issue::{BadRequest, check};
-use std::os::unix::fs::PermissionsExt;
+use std::{fs, os::unix::fs::PermissionsExt};
 use weft_io::tls::{WorkloadCert, csr};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const LIFETIMES: Lifetimes =
-    Lifetimes { leaf: Duration::from_secs(60), leaf_max: DAY, root: DAY, intermediate: DAY };
+    Lifetimes { leaf: Duration::from_secs(60), leaf_max: DAY, root: DAY, intermediate: DAY, overlap: DAY };
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777

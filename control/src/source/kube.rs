@@ -1,0 +1,62 @@
+//! Objects from a Kubernetes API.
+//!
+//! Each kind is listed in pages and then watched by a task of its own ([`watch`]), which keeps of every object only a digest
+//! and passes on what changed ([`state`]): a relist after a gap yields the difference. What the fold does not read is dropped
+//! while it is deserialized ([`trim`]), the rest goes through the same parser as manifests from a directory. The first batch
+//! leaves once every kind is there ([`gather`]).
+
+mod connect;
+mod gather;
+mod kinds;
+mod object;
+mod state;
+mod trim;
+mod trouble;
+mod watch;
+
+pub use connect::{ConnectError, connect};
+pub use kinds::resource_of;
+
+use super::{Batch, Source, SourceError};
+use gather::Gather;
+use kinds::Shape;
+use tokio::sync::mpsc;
+
+/// What kinds have to say waits in so many places; who finds none free reads no further from the API.
+const BACKLOG: usize = 64;
+
+/// Reads a Kubernetes API. It must be started inside a tokio runtime.
+pub struct KubeSource {
+    client: kube::Client,
+}
+
+impl KubeSource {
+    /// The objects behind `client`.
+    pub fn new(client: kube::Client) -> Self {
+        Self { client }
+    }
+
+    fn watch<S: Shape>(&self, told: &mpsc::Sender<watch::Told>) {
+        tokio::spawn(watch::run::<S>(self.client.clone(), told.clone()));
+    }
+}
+
+impl Source for KubeSource {
+    fn start(self: Box<Self>) -> Result<mpsc::Receiver<Batch>, SourceError> {
+        let (batches, receiver) = mpsc::channel(1);
+        let (told, kinds) = mpsc::channel(BACKLOG);
+        self.watch::<kinds::Namespaces>(&told);
+        self.watch::<kinds::Nodes>(&told);
+        self.watch::<kinds::ServiceAccounts>(&told);
+        self.watch::<kinds::Pods>(&told);
+        self.watch::<kinds::Services>(&told);
+        self.watch::<kinds::EndpointSlices>(&told);
+        self.watch::<kinds::AuthorizationPolicies>(&told);
+        self.watch::<kinds::PeerAuthentications>(&told);
+        tokio::spawn(Gather::new(&kinds::ALL).run(kinds, batches));
+        Ok(receiver)
+    }
+}
+
+#[cfg(test)]
+mod tests;
