@@ -14,17 +14,27 @@ use std::{
 /// Kubernetes' version; the module's requirements (`parts/kubernetes/go.mod`) name the same.
 pub const KUBERNETES: &str = "v1.34.4";
 
-/// CoreDNS' version.
+/// CoreDNS' version; its module's requirements (`parts/coredns/go.mod`) name the same.
 pub const COREDNS: &str = "v1.13.1";
 
 /// Helm's version.
 pub const HELM: &str = "v3.19.4";
 
+/// The files of a Go module.
+type Module = [(&'static str, &'static str); 3];
+
 /// The module of ours that requires Kubernetes, whose own `go.mod` replaces modules by folders that nobody else has.
-const MODULE: [(&str, &str); 3] = [
+const MODULE: Module = [
     ("go.mod", include_str!("../parts/kubernetes/go.mod")),
     ("go.sum", include_str!("../parts/kubernetes/go.sum")),
     ("tools.go", include_str!("../parts/kubernetes/tools.go")),
+];
+
+/// CoreDNS with the few plugins that a cluster needs.
+const DNS: Module = [
+    ("go.mod", include_str!("../parts/coredns/go.mod")),
+    ("go.sum", include_str!("../parts/coredns/go.sum")),
+    ("main.go", include_str!("../parts/coredns/main.go")),
 ];
 
 const PROGRAMS: [&str; 6] =
@@ -69,14 +79,18 @@ impl Parts {
         if PROGRAMS.iter().any(|name| !parts.path(name).exists()) {
             parts.kubernetes()?;
         }
-        for (name, module, version) in
-            [("coredns", "github.com/coredns/coredns", COREDNS), ("helm", "helm.sh/helm/v3/cmd/helm", HELM)]
-        {
-            if !parts.path(name).exists() {
-                eprintln!("building {name} {version}, which takes a minute or two");
-                parts.go("", &["install", "-trimpath", "-ldflags=-s -w", &format!("{module}@{version}")])?;
-                parts.place(&[name])?;
-            }
+        if !parts.path("coredns").exists() {
+            eprintln!("building CoreDNS {COREDNS}");
+            parts.module("coredns", &DNS)?;
+            let program = parts.making().join("bin/coredns").display().to_string();
+            parts.go("coredns", &["build", "-trimpath", "-ldflags=-s -w", "-o", &program, "."])?;
+            parts.place(&["coredns"])?;
+        }
+        if !parts.path("helm").exists() {
+            eprintln!("building Helm {HELM}");
+            let module = format!("helm.sh/helm/v3/cmd/helm@{HELM}");
+            parts.go("", &["install", "-trimpath", "-ldflags=-s -w", &module])?;
+            parts.place(&["helm"])?;
         }
         files::remove_directory(&parts.making())?;
         Ok(parts)
@@ -96,9 +110,7 @@ impl Parts {
         eprintln!(
             "building Kubernetes {KUBERNETES} from its modules, which takes some ten minutes on two cores"
         );
-        for (name, content) in MODULE {
-            files::write(&self.making().join("module").join(name), content)?;
-        }
+        self.module("kubernetes", &MODULE)?;
         // Clients and servers compare versions: without this they would all be v0.0.0.
         let short = KUBERNETES.trim_start_matches('v');
         let mut numbers = short.split('.');
@@ -117,8 +129,14 @@ impl Parts {
         let packages: Vec<_> = PROGRAMS.iter().map(|name| format!("k8s.io/kubernetes/cmd/{name}")).collect();
         let mut args = vec!["install", "-trimpath", &link];
         args.extend(packages.iter().map(String::as_str));
-        self.go("module", &args)?;
+        self.go("kubernetes", &args)?;
         self.place(&PROGRAMS)
+    }
+
+    fn module(&self, folder: &str, module: &Module) -> Result<()> {
+        module
+            .iter()
+            .try_for_each(|(name, content)| files::write(&self.making().join(folder).join(name), content))
     }
 
     /// Runs `go` in a folder below where things are made, and lets it put programs there.
@@ -160,7 +178,7 @@ fn directory() -> Result<PathBuf> {
     let home =
         env::var_os("HOME").with_context(|| format!("set HOME, or {OVERRIDE} to where programs are kept"))?;
     let mut hash = digest::Context::new(&SHA256);
-    for (_, content) in MODULE {
+    for (_, content) in MODULE.iter().chain(&DNS) {
         hash.update(content.as_bytes());
     }
     for text in [KUBERNETES, COREDNS, HELM, env::consts::ARCH] {
@@ -181,6 +199,12 @@ mod tests {
         let staging = KUBERNETES.replacen("v1", "v0", 1);
         let replaced = requirements.lines().filter(|line| line.starts_with("replace k8s.io/"));
         assert!(replaced.clone().count() > 25 && replaced.clone().all(|line| line.ends_with(&staging)));
+    }
+
+    #[test]
+    fn the_dns_is_of_the_version_that_is_told() {
+        let (_, requirements) = DNS[0];
+        assert!(requirements.contains(&format!("github.com/coredns/coredns {COREDNS}\n")));
     }
 
     #[test]
