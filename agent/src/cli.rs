@@ -3,7 +3,10 @@
 mod check;
 mod client;
 mod command;
+#[cfg(feature = "kube")]
+mod kube;
 mod output;
+mod pipe;
 mod show;
 
 pub use client::CliError;
@@ -23,10 +26,18 @@ pub const SOCKETS: &str = "/run/weft";
 
 /// Runs any command but those that are the agent itself ([`Command::Run`] and its like), which do nothing here; output goes to `out`.
 pub async fn execute(cli: Cli, sockets: &Path, out: &mut impl Write) -> Result<(), CliError> {
-    let Cli { output, socket, node, command } = cli;
-    match command {
+    match cli.command {
         Command::Run(_) | Command::Worker(_) | Command::Keeper(_) => return Ok(()),
-        Command::Check => return check::check(output, out),
+        Command::Pipe => return pipe::run(cli.socket.as_deref(), cli.node.as_deref(), sockets),
+        #[cfg(feature = "kube")]
+        _ if cli.kube => return kube::execute(cli, out).await,
+        #[cfg(not(feature = "kube"))]
+        _ if cli.kube => return Err(CliError::NoKube),
+        _ => {}
+    }
+    let Cli { output, socket, node, command, .. } = cli;
+    match command {
+        Command::Check { .. } => return check::check(output, out),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "weft-agent", out);
             return Ok(());
@@ -45,6 +56,13 @@ async fn ask(
 ) -> Result<(), CliError> {
     match command {
         Command::Status => output.one(&client.get_status(Empty {}).await?.into_inner(), out),
+        Command::Ready => {
+            let status = client.get_status(Empty {}).await?.into_inner();
+            match status.ready {
+                true => Ok(writeln!(out, "ready")?),
+                false => Err(CliError::NotReady(status.waiting_for)),
+            }
+        }
         Command::Workloads => output.list(&client.list_workloads(Empty {}).await?.into_inner().items, out),
         Command::Services => output.list(&client.list_services(Empty {}).await?.into_inner().items, out),
         Command::Policies => output.list(&client.list_policies(Empty {}).await?.into_inner().items, out),
@@ -58,15 +76,7 @@ async fn ask(
             client.close_connection(proto::CloseRequest { id }).await?;
             Ok(())
         }
-        Command::Flows { follow, from, to, verdict } => {
-            let request = proto::FlowsRequest {
-                follow,
-                from: from.unwrap_or_default(),
-                to: to.unwrap_or_default(),
-                verdict: verdict.map(|v| v.as_str().to_owned()).unwrap_or_default(),
-            };
-            flows(client, request, output, out).await
-        }
+        Command::Flows(wanted) => flows(client, wanted.into(), output, out).await,
         Command::Explain { from, to } => {
             let request = proto::ExplainRequest { from, to };
             output.one(&client.explain(request).await?.into_inner(), out)
@@ -86,7 +96,8 @@ async fn ask(
         Command::Run(_)
         | Command::Worker(_)
         | Command::Keeper(_)
-        | Command::Check
+        | Command::Pipe
+        | Command::Check { .. }
         | Command::Completions { .. } => Ok(()),
     }
 }

@@ -43,6 +43,20 @@ pub enum CliError {
     /// Something that the agent needs is missing.
     #[error("{0} of what the agent needs is missing or too old here: see the rows above")]
     Missing(usize),
+    /// The agent answers, and is not ready.
+    #[error("not ready, waiting for {}", .0.join(", "))]
+    NotReady(Vec<String>),
+    /// A cluster's agents cannot be asked.
+    #[cfg(feature = "kube")]
+    #[error(transparent)]
+    Kube(#[from] super::kube::KubeError),
+    /// This binary was built without it.
+    #[cfg(not(feature = "kube"))]
+    #[error(
+        "--kube: this weft-agent was built without the feature `kube`; build it with that, or ask inside the cluster: \
+             kubectl exec -n weft-system ds/weft-agent -- weft-agent status"
+    )]
+    NoKube,
 }
 
 impl CliError {
@@ -54,23 +68,38 @@ impl CliError {
 
 /// Connects to the agent at `socket`, or to that of `node`, or to the only one below `sockets`.
 pub async fn connect(socket: Option<&Path>, node: Option<&str>, sockets: &Path) -> Result<Client, CliError> {
-    let socket = match (socket, node) {
-        (Some(path), _) => path.to_owned(),
-        (None, Some(node)) => sockets.join(node).join("admin.sock"),
-        (None, None) => only_one(sockets)?,
-    };
+    let socket = find(socket, node, sockets)?;
     // Looked at by hand first: the transport's own error does not tell these cases apart.
     if let Err(e) = tokio::net::UnixStream::connect(&socket).await {
-        return Err(match e.kind() {
-            io::ErrorKind::PermissionDenied => CliError::Forbidden(socket),
-            _ => CliError::Unreachable { socket, cause: plain(&e) },
-        });
+        return Err(unreachable(socket, &e));
     }
     let unreachable =
         |e: tonic::transport::Error| CliError::Unreachable { socket: socket.clone(), cause: e.to_string() };
     let endpoint = Endpoint::from_shared(format!("unix:{}", socket.display())).map_err(unreachable)?;
     let channel = endpoint.connect().await.map_err(unreachable)?;
-    Ok(AdminClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+    Ok(over(channel))
+}
+
+/// The client of an agent at the end of `channel`.
+pub fn over(channel: Channel) -> Client {
+    AdminClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
+}
+
+/// The socket that is given, or that of `node`, or the only one below `sockets`.
+pub fn find(socket: Option<&Path>, node: Option<&str>, sockets: &Path) -> Result<PathBuf, CliError> {
+    match (socket, node) {
+        (Some(path), _) => Ok(path.to_owned()),
+        (None, Some(node)) => Ok(sockets.join(node).join("admin.sock")),
+        (None, None) => only_one(sockets),
+    }
+}
+
+/// What it means that `socket` cannot be opened.
+pub fn unreachable(socket: PathBuf, error: &io::Error) -> CliError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => CliError::Forbidden(socket),
+        _ => CliError::Unreachable { socket, cause: plain(error) },
+    }
 }
 
 fn plain(e: &io::Error) -> String {

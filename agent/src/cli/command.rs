@@ -1,7 +1,7 @@
 //! The commands and their flags.
 
 use super::output::Output;
-use crate::config::ConfigArgs;
+use crate::{admin::proto::FlowsRequest, config::ConfigArgs};
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -16,9 +16,21 @@ pub struct Cli {
     /// The socket of the agent to ask. Found by itself where one agent runs.
     #[arg(long, global = true, env = "WEFT_SOCKET", value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// The node whose agent to ask, where several run on one machine.
+    /// The node whose agent to ask, where several run on one machine, or with --kube of the cluster.
     #[arg(long, global = true, env = "WEFT_NODE", value_name = "NAME")]
     pub node: Option<String>,
+    /// Ask the agents of a cluster, every node's or that of --node, through the Kubernetes API.
+    #[arg(long, global = true)]
+    pub kube: bool,
+    /// With --kube: the context of the kubeconfig, in place of the current one.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// With --kube: the kubeconfig, in place of $KUBECONFIG and ~/.kube/config.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// With --kube: the namespace that Weft is installed in.
+    #[arg(long, global = true, value_name = "NAME", default_value = "weft-system")]
+    pub kube_namespace: String,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -36,9 +48,17 @@ pub enum Command {
     /// What `run` becomes in the place of one that died; its worker is at the standard input.
     #[command(hide = true)]
     Keeper(Box<ConfigArgs>),
+    /// Joins the standard streams with the agent's socket, for --kube.
+    #[command(hide = true)]
+    Pipe,
     /// Tell whether the agent is ready, in touch with control, and which pods it carries.
-    #[command(after_help = "Examples:\n  weft-agent status\n  weft-agent status --node node-1 --output json")]
+    #[command(
+        after_help = "Examples:\n  weft-agent status\n  weft-agent status --node node-1 --output json\n  weft-agent --kube status"
+    )]
     Status,
+    /// Succeed if the agent is ready, and fail with what it waits for otherwise.
+    #[command(after_help = "Example:\n  weft-agent ready")]
+    Ready,
     /// List the workloads that the agent knows, of the whole mesh.
     #[command(
         after_help = "Examples:\n  weft-agent workloads\n  weft-agent workloads -o json | jq '.[].name'"
@@ -66,20 +86,7 @@ Examples:
   weft-agent flows --follow
   weft-agent flows --from shop/web-0 --verdict denied
   weft-agent flows --follow --to db.shop.svc.cluster.local -o json")]
-    Flows {
-        /// Go on, printing flows as they happen, until interrupted.
-        #[arg(long, short)]
-        follow: bool,
-        /// Only those from this pod (namespace/name), name, namespace or IP address.
-        #[arg(long, value_name = "WHO")]
-        from: Option<String>,
-        /// Only those to this pod (namespace/name), service, name, namespace or IP address.
-        #[arg(long, value_name = "WHO")]
-        to: Option<String>,
-        /// Only those with this outcome.
-        #[arg(long, value_enum)]
-        verdict: Option<FlowVerdict>,
-    },
+    Flows(FlowsArgs),
     /// Explain what would become of a connection: which path, which policy decides, and why.
     #[command(after_help = "\
 Examples:
@@ -110,15 +117,51 @@ Examples:
     /// Show the kernel programs and maps, their sizes and drops.
     #[command(after_help = "Example:\n  weft-agent bpf")]
     Bpf,
-    /// Look whether this machine has what the agent needs, and say what is missing.
-    #[command(after_help = "Example:\n  sudo weft-agent check")]
-    Check,
+    /// Look whether this machine, or with --kube a cluster, has what Weft needs, and say what is missing.
+    #[command(after_help = "\
+Examples:
+  sudo weft-agent check
+  weft-agent --kube check               before an install, and after one
+  weft-agent --kube check --installed   only what is installed")]
+    Check {
+        /// With --kube: look only at what is installed, which takes fewer permissions.
+        #[arg(long)]
+        installed: bool,
+    },
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  weft-agent completions bash > /etc/bash_completion.d/weft-agent")]
     Completions {
         /// The shell.
         shell: Shell,
     },
+}
+
+/// Which flows.
+#[derive(clap::Args, Clone, Debug)]
+pub struct FlowsArgs {
+    /// Go on, printing flows as they happen, until interrupted.
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Only those from this pod (namespace/name), name, namespace or IP address.
+    #[arg(long, value_name = "WHO")]
+    pub from: Option<String>,
+    /// Only those to this pod (namespace/name), service, name, namespace or IP address.
+    #[arg(long, value_name = "WHO")]
+    pub to: Option<String>,
+    /// Only those with this outcome.
+    #[arg(long, value_enum)]
+    pub verdict: Option<FlowVerdict>,
+}
+
+impl From<FlowsArgs> for FlowsRequest {
+    fn from(args: FlowsArgs) -> Self {
+        Self {
+            follow: args.follow,
+            from: args.from.unwrap_or_default(),
+            to: args.to.unwrap_or_default(),
+            verdict: args.verdict.map(|v| v.as_str().to_owned()).unwrap_or_default(),
+        }
+    }
 }
 
 /// What became of a flow.

@@ -231,23 +231,29 @@ async fn flows_are_followed_through_their_filters() {
     let args = "weft-agent flows --follow --from shop/web-0 --to db --verdict allowed -o json";
     let (cli, screen) = (Cli::try_parse_from(args.split(' ')).unwrap(), Screen::default());
     let (sockets, mut out) = (node.sockets.path().to_owned(), screen.clone());
-    let following = tokio::spawn(async move { execute(cli, &sockets, &mut out).await });
-    // The one that lives comes first; from then on it watches.
-    screen.lines(1).await;
-    let record = record_like(&node, 0);
-    record.open();
-    record_like(&node, 1).finish(Reason::Ok);
-    record_like(&node, 0).finish(Reason::PolicyDenied);
-    record.counters().add_to_server(7);
-    record.finish(Reason::ClientReset);
-    let lines: Vec<Value> =
-        screen.lines(3).await.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // The command runs where it was started, as in the program.
+    let following = async { execute(cli, &sockets, &mut out).await };
+    let lines = async {
+        // The one that lives comes first; from then on it watches.
+        screen.lines(1).await;
+        let record = record_like(&node, 0);
+        record.open();
+        record_like(&node, 1).finish(Reason::Ok);
+        record_like(&node, 0).finish(Reason::PolicyDenied);
+        record.counters().add_to_server(7);
+        record.finish(Reason::ClientReset);
+        screen.lines(3).await
+    };
+    let lines = tokio::select! {
+        ended = following => panic!("following has ended: {ended:?}"),
+        lines = lines => lines,
+    };
+    let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let told: Vec<_> = lines.iter().map(|l| (l["event"].as_str(), l["reason"].as_str())).collect();
     let (open, close) = ((Some("open"), Some("")), (Some("close"), Some("client_reset")));
     assert_eq!(told, [open, open, close]);
     assert_eq!(lines[2]["connection"]["bytes_to_server"], 7);
     assert!(lines.iter().all(|l| l["connection"]["destination"]["workload"] == "db-0"));
-    following.abort();
 }
 
 #[tokio::test]
