@@ -57,6 +57,8 @@ pub struct Config {
     pub max_connections: usize,
     /// How long open connections may take to finish when the agent leaves.
     pub drain: Duration,
+    /// Once relieved by another agent, wait to be stopped instead of ending.
+    pub stay: bool,
     /// The log filter (`info`, `weft_agent=debug`).
     pub log: String,
     /// One line for each connection that ends.
@@ -156,6 +158,7 @@ impl Config {
             "lanes": self.lanes,
             "maxConnections": self.max_connections,
             "drainSeconds": self.drain.as_secs(),
+            "stay": self.stay,
             "log": self.log,
             "accessLog": {
                 "mode": self.access_log.mode,

@@ -47,7 +47,7 @@ fn keep(args: ConfigArgs, adopt: bool) -> anyhow::Result<ExitCode> {
     raise_file_limit();
     let adopt = adopt.then(|| io::stdin().as_fd().try_clone_to_owned()).transpose()?;
     let door = config.keeper_socket();
-    Ok(keeper::run(keeper::Start { door, worker_args: own_arguments("worker"), adopt })?)
+    Ok(keeper::run(keeper::Start { door, worker_args: own_arguments("worker"), adopt, stay: config.stay })?)
 }
 
 /// The worker: everything else.

@@ -80,6 +80,9 @@ pub struct ConfigArgs {
     /// Seconds that open connections have when the agent leaves.
     #[arg(long, env = "WEFT_DRAIN_SECONDS", value_name = "N")]
     pub drain_seconds: Option<u64>,
+    /// Once another agent has taken over, wait to be stopped, for where whoever ends is started again (Kubernetes).
+    #[arg(long, env = "WEFT_STAY")]
+    pub stay: bool,
     /// The log filter.
     #[arg(long, env = "WEFT_LOG", value_name = "FILTER")]
     pub log: Option<String>,

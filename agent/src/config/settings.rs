@@ -36,6 +36,7 @@ pub struct Settings {
     lanes: Option<NonZeroUsize>,
     max_connections: Option<usize>,
     drain_seconds: Option<u64>,
+    stay: Option<bool>,
     log: Option<String>,
     access_log: LogSettings,
     explicit: Option<ExplicitSettings>,
@@ -167,6 +168,7 @@ impl Config {
             lanes,
             max_connections,
             drain: Duration::from_secs(drain),
+            stay: args.stay || file.stay.unwrap_or(false),
             log: args.log.or(file.log).unwrap_or_else(|| defaults::LOG.into()),
             access_log: AccessLogSettings {
                 mode: args.access_log.or(file.access_log.mode).unwrap_or(defaults::ACCESS_LOG),

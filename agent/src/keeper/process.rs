@@ -38,6 +38,9 @@ pub struct Start {
     pub worker_args: Vec<OsString>,
     /// The socket of a worker that runs already and has lost its keeper.
     pub adopt: Option<OwnedFd>,
+    /// Once relieved by a successor, wait to be told to go: whoever starts us again when we end would have us take
+    /// everything back.
+    pub stay: bool,
 }
 
 /// Keeps listeners and a worker until the worker exits on purpose; returns its exit code.
@@ -72,9 +75,15 @@ pub fn run(start: Start) -> io::Result<ExitCode> {
         worker: Some(worker),
         args: start.worker_args,
         leaving: false,
+        relieved: false,
         failures: 0,
     };
-    keeper.serve(&signals)
+    let (code, relieved) = keeper.serve(&signals)?;
+    if relieved && start.stay {
+        // Nothing is held any more; the signal is all that is left to come.
+        signals.read_signal()?;
+    }
+    Ok(code)
 }
 
 struct Keeper {
@@ -91,6 +100,8 @@ struct Keeper {
     args: Vec<OsString>,
     /// The worker was told to go, or said that it goes.
     leaving: bool,
+    /// A successor serves in our place.
+    relieved: bool,
     /// A worker has served with these listeners: from here on there is something to lose by giving them up.
     served: bool,
     /// Workers that died early, in a row.
@@ -107,7 +118,7 @@ enum Event {
 }
 
 impl Keeper {
-    fn serve(mut self, signals: &SignalFd) -> io::Result<ExitCode> {
+    fn serve(mut self, signals: &SignalFd) -> io::Result<(ExitCode, bool)> {
         let mut restart_at = Instant::now();
         loop {
             if self.worker.is_none() && Instant::now() >= restart_at {
@@ -124,6 +135,8 @@ impl Keeper {
                 match event {
                     Event::Signal => {
                         let _ = signals.read_signal();
+                        // Told to go while it drains for a successor: there is nothing to wait for afterwards.
+                        self.relieved = false;
                         self.leave();
                         if self.worker.is_none() {
                             return Ok(self.close(ExitCode::SUCCESS));
@@ -213,6 +226,7 @@ impl Keeper {
                 self.door = None;
                 // Who was still to be followed when we were followed ourselves: nobody else knows of it.
                 self.retire_predecessor();
+                self.relieved = true;
                 self.leave();
             }
             Ok(Some((Message::Before, _))) => {
@@ -272,11 +286,11 @@ impl Keeper {
         }
     }
 
-    fn close(self, code: ExitCode) -> ExitCode {
+    fn close(self, code: ExitCode) -> (ExitCode, bool) {
         if let Some(door) = self.door {
             door.close();
         }
-        code
+        (code, self.relieved)
     }
 }
 

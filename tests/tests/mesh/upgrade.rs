@@ -191,6 +191,32 @@ fn a_drain_that_is_long_enough_breaks_nothing() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn who_is_to_stay_ends_when_told_and_not_when_relieved() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let agent = Map::from_iter([("drainSeconds".to_owned(), json!(1)), ("stay".to_owned(), json!(true))]);
+    let mut mesh = Mesh::bookshop_with("stay", &Options { agent, ..Options::default() })?;
+    let mut agent = mesh.agents.remove("node-b").context("no agent")?;
+    let worker = Pid::from_raw(agent.worker()?.cast_signed());
+    let mut former = agent.take_over()?;
+    agent.wait_ready()?;
+    // It drains, its worker goes, and it stays: nothing would be gained by starting it again.
+    eventually(SOON, || {
+        ensure!(kill(worker, None).is_err(), "the former worker still runs");
+        Ok(())
+    })?;
+    sleep(Duration::from_secs(1));
+    ensure!(former.is_running()?, "the former agent ended by itself");
+    kill(Pid::from_raw(former.id().cast_signed()), Signal::SIGTERM)?;
+    let status = former.wait(SOON)?;
+    ensure!(status.success(), "the former agent ended with {status}");
+    let status = agent.ask(&["status"])?;
+    ensure!(status["ready"] == true, "{status}");
+    Ok(())
+}
+
 /// Stops the worker of an agent as soon as there is one: it will not be ready.
 fn hold_up(keeper: u32) -> Result<Pid> {
     let worker = eventually(SOON, || {
