@@ -167,6 +167,7 @@ fn as_istio_reads(program: &Path, delta: &Delta) -> Value {
     let name = match kind {
         Kind::Address => "address",
         Kind::Authorization => "authorization",
+        Kind::NodePod => panic!("Istio knows nothing of a node's pods"),
     };
     let hex = to_hex(&resource.resource.unwrap().value);
     serde_json::from_str(&go::run(program, &["decode", name], &hex)).unwrap()
