@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
+use weft_cluster::Parts;
 
 /// The release's name and namespace, the only ones there are.
 const RELEASE: [&str; 4] = ["template", "weft", "--namespace", "weft-system"];
@@ -83,13 +84,5 @@ fn same_versions() -> Result<()> {
 fn helm() -> Option<PathBuf> {
     let named = env::var_os("WEFT_HELM").map(PathBuf::from);
     let on_path = env::split_paths(&shell::path()).map(|dir| dir.join("helm")).find(|file| file.is_file());
-    named.or(on_path).or_else(built)
-}
-
-fn built() -> Option<PathBuf> {
-    let cache = env::var_os("WEFT_PARTS").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache/weft/parts")))?;
-    let below = fs::read_dir(&cache).into_iter().flatten().flatten().map(|entry| entry.path());
-    let places = std::iter::once(cache).chain(below);
-    places.flat_map(|dir| [dir.join("bin/helm"), dir.join("helm")]).find(|file| file.is_file())
+    named.or(on_path).or_else(|| Some(Parts::find().ok()?.path("helm")))
 }

@@ -8,7 +8,9 @@ mod cluster;
 mod demo;
 mod fuzz;
 mod generate;
+mod image;
 mod licences;
+mod sbom;
 mod setup;
 mod shell;
 mod steps;
@@ -50,6 +52,10 @@ enum Task {
     Cluster(cluster::Options),
     /// Run the fuzz targets for a short while
     Fuzz(fuzz::Options),
+    /// Build images of our programs as OCI archives, with SBOM and licences inside
+    Image(image::Options),
+    /// Write which packages a program is made of (SPDX), and their licences
+    Sbom(sbom::Options),
     /// Make the manifests from the chart
     Generate(generate::Options),
     /// Check the dependencies' licences and sources against deny.toml
@@ -77,6 +83,8 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(options) => return bench::run(&options),
         Task::Cluster(options) => return cluster::run(&options),
         Task::Fuzz(options) => fuzz::run(&options)?,
+        Task::Image(options) => image::run(&options)?,
+        Task::Sbom(options) => sbom::run(&options)?,
         Task::Generate(options) => generate::run(&options)?,
         Task::Licences => licences::run()?,
         Task::CleanHost(options) => clean_host::run(&options)?,

@@ -1,0 +1,83 @@
+//! Images of our own programs, without a container engine: OCI archives, as `ctr images import` and `skopeo` read them.
+//!
+//! deploy/images has the recipes for those who build with an engine; what is in the images is the same.
+
+use crate::{sbom::Bill, shell};
+use anyhow::{Context, Result};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use weft_cluster::image::{Image, stripped};
+
+/// Nobody in particular, as distroless images call it.
+const NONROOT: &str = "65532:65532";
+const PASSWD: &str = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n";
+const GROUP: &str = "root:x:0:\nnonroot:x:65532:\n";
+const NAMES: &str = "hosts: files dns\n";
+
+/// What there are images of: the program, its package and whom it runs as. The agent is root within its capabilities.
+const PROGRAMS: [(&str, &str, &str); 2] =
+    [("agent", "weft-agent", "0:0"), ("control", "weft-control", NONROOT)];
+
+#[derive(Args, Default)]
+pub struct Options {
+    /// Optimise
+    #[arg(long)]
+    pub release: bool,
+    /// Where the archives go [default: target/images]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    for (archive, name) in build(options)? {
+        println!("{name}\t{}", archive.display());
+    }
+    Ok(())
+}
+
+/// Builds the programs and their images; the archives and the names they are imported under.
+///
+/// # Errors
+/// When something does not build.
+pub fn build(options: &Options) -> Result<Vec<(PathBuf, String)>> {
+    let profile = if options.release { "release" } else { "debug" };
+    let mut args = vec!["build", "--locked", "--bins"];
+    args.extend(PROGRAMS.iter().flat_map(|(_, package, _)| ["--package", package]));
+    if options.release {
+        args.push("--release");
+    }
+    shell::run(&mut shell::cargo(&args))?;
+    let target = target();
+    let out = options.out.clone().unwrap_or_else(|| target.join("images"));
+    let build = |&(short, package, user): &(&str, &str, &str)| {
+        let program = stripped(&target.join(profile).join(package), &target.join("stripped").join(profile))?;
+        let image = image(short, package, user, &program)?;
+        let archive = out.join(format!("{short}.tar"));
+        image.build(&archive)?;
+        Ok((archive, image.name().to_owned()))
+    };
+    PROGRAMS.iter().map(build).collect()
+}
+
+fn image(short: &str, package: &str, user: &str, program: &Path) -> Result<Image> {
+    let bill = Bill::of(package)?;
+    let licence = std::fs::read_to_string(shell::workspace().join("LICENSE")).context("LICENSE")?;
+    let place = format!("/usr/local/bin/{package}");
+    Ok(Image::new(&format!("weft.dev/{short}:{}", env!("CARGO_PKG_VERSION")))
+        .program(&place, program)?
+        .text("/etc/passwd", PASSWD)
+        .text("/etc/group", GROUP)
+        .text("/etc/nsswitch.conf", NAMES)
+        .text("/usr/share/weft/LICENSE", &licence)
+        .text("/usr/share/weft/LICENSES.dependencies", &bill.licences()?)
+        .text("/usr/share/weft/sbom.spdx.json", &serde_json::to_string_pretty(&bill.spdx())?)
+        .directory("/tmp", 0o1777)
+        .entrypoint(&[&place])
+        .user(user))
+}
+
+/// Where cargo builds.
+fn target() -> PathBuf {
+    let named = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    named.map_or_else(|| shell::workspace().join("target"), |dir| shell::workspace().join(dir))
+}
