@@ -84,5 +84,5 @@ fn same_versions() -> Result<()> {
 fn helm() -> Option<PathBuf> {
     let named = env::var_os("WEFT_HELM").map(PathBuf::from);
     let on_path = env::split_paths(&shell::path()).map(|dir| dir.join("helm")).find(|file| file.is_file());
-    named.or(on_path).or_else(|| Some(Parts::find().ok()?.path("helm")))
+    named.or(on_path).or_else(|| Some(Parts::find().ok()?.directory().join("helm")))
 }
