@@ -133,6 +133,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         findings: findings.clone(),
     };
     tasks.spawn(monitor.serve(monitoring, shutdown.clone()));
+    tracing::info!(address = %bound.monitoring, "the monitoring port answers");
 
     let mut api = cluster::Api::default();
     let (lead, leads) = watch::channel(false);

@@ -1,0 +1,122 @@
+//! Objects: the first state, changes, gaps, what is forbidden or missing.
+
+use crate::{
+    manifests::POLICY,
+    stage::{Stage, until},
+};
+use anyhow::{Result, ensure};
+
+#[test]
+fn objects_come_and_go_and_a_gap_takes_nothing_away() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.pod("web", "web", "n1", "10.0.0.1")?;
+    stage.pod("db", "db", "n2", "10.0.0.2")?;
+    let mut control = stage.control("one", &[])?;
+    let node = stage.node("n1", &control)?;
+    node.until("both pods", |s| s.workloads().count() == 2);
+
+    stage.kubectl().apply(POLICY)?;
+    node.until("the policy selects", |s| s.workloads().any(|w| &*w.name == "db" && !w.policies.is_empty()));
+    // A version that cannot be read changes nothing, and is named.
+    stage.kubectl().apply(&POLICY.replace("serviceAccounts", "serviceAcounts"))?;
+    control.until_found(&["p: error", "spec.rules[0].from[0].source", "stays in force"])?;
+    ensure!(node.knows("db"));
+    stage.kubectl().apply(POLICY)?;
+    control.until("mended", |r| Ok(!r.findings()?.iter().any(|f| f.starts_with("p: "))))?;
+
+    // A Job's pod that ran to its end is gone to the mesh.
+    stage.pod("job", "web", "n1", "10.0.0.3")?;
+    node.until("the job", |s| s.workloads().count() == 3);
+    let done = r#"{"status":{"phase":"Succeeded"}}"#;
+    stage.kubectl().run(&["patch", "pod", "job", "-n", "shop", "--subresource=status", "-p", done])?;
+    node.until("the job is over", |s| s.workloads().count() == 2);
+
+    // The API goes away, and things change before it is back: the difference is told, nothing else.
+    node.told();
+    stage.api.stop_api()?;
+    control.until_found(&["does not answer", "stays in force"])?;
+    ensure!(node.knows("web") && node.knows("db"));
+    ensure!(node.told().is_empty(), "the API's absence told the node something");
+    ensure!(control.get("/readyz")?.starts_with("ready"));
+    stage.api.start_api()?;
+    stage.kubectl().run(&["delete", "pod", "db", "-n", "shop", "--force", "--grace-period=0"])?;
+    stage.pod("db2", "db", "n2", "10.0.0.4")?;
+    node.until("the new pod", |s| s.workloads().any(|w| &*w.name == "db2"));
+    node.until("the old one is gone", |s| s.workloads().count() == 2);
+    control
+        .until("the finding ends", |r| Ok(!r.findings()?.iter().any(|f| f.contains("does not answer"))))?;
+    let told = node.told();
+    ensure!(told.len() <= 4, "more than the difference: {told:?}");
+    Ok(())
+}
+
+#[test]
+fn a_relist_after_history_is_gone_yields_the_difference() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.pod("web", "web", "n1", "10.0.0.1")?;
+    stage.pod("db", "db", "n2", "10.0.0.2")?;
+    let mut control = stage.control("one", &[])?;
+    let node = stage.node("n1", &control)?;
+    node.until("both pods", |s| s.workloads().count() == 2);
+    node.told();
+    // While control cannot ask, a pod goes, and the API forgets what it remembered of that: a restart empties the cache of
+    // watches, which begins anew with the present.
+    control.process.signal(nix::sys::signal::Signal::SIGSTOP)?;
+    stage.kubectl().run(&["delete", "pod", "db", "-n", "shop", "--force", "--grace-period=0"])?;
+    stage.api.stop_api()?;
+    stage.api.start_api()?;
+    stage.pod("db3", "db", "n2", "10.0.0.5")?;
+    control.process.signal(nix::sys::signal::Signal::SIGCONT)?;
+    node.until("the old one is gone, the new one there", |s| {
+        s.workloads().count() == 2 && s.workloads().any(|w| &*w.name == "db3")
+    });
+    ensure!(node.told().len() <= 3);
+    control.until("still ready", |r| Ok(r.get("/readyz")?.starts_with("ready")))
+}
+
+#[test]
+fn missing_types_are_waited_for() -> Result<()> {
+    let stage = Stage::bare()?;
+    stage.pod("db", "db", "n2", "10.0.0.2")?;
+    let mut control = stage.control("one", &[])?;
+    control.until_found(&[
+        "info",
+        "the cluster has no security.istio.io/v1 authorizationpolicies",
+        "install",
+    ])?;
+    stage.install_policies()?;
+    stage.kubectl().apply(POLICY)?;
+    let node = stage.node("n1", &control)?;
+    node.until("the policy", |s| s.policies().count() == 1);
+    control.until("the finding ends", |r| Ok(!r.findings()?.iter().any(|f| f.contains("the cluster has no"))))
+}
+
+#[test]
+fn a_forbidden_kind_is_named_and_nothing_is_told_before_it_is_known() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.pod("db", "db", "n2", "10.0.0.2")?;
+    stage.kubectl().apply(POLICY)?;
+    // The account loses what it needs for policies.
+    let role = ["clusterrole", "weft-control", "-o", "json"];
+    let whole = stage.kubectl().run(&[&["get"], &role[..]].concat())?;
+    let mut less: serde_json::Value = serde_json::from_str(&whole)?;
+    let rules = less["rules"].as_array_mut().unwrap();
+    rules.retain(|rule| !rule["resources"].to_string().contains("authorizationpolicies\""));
+    less["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    stage.kubectl().apply(&less.to_string())?;
+    let mut control = stage.unready_control("one", &[])?;
+    let said = until("the log names the rule", || {
+        let log = control.process.log()?;
+        ensure!(log.contains("control may not list authorizationpolicies"), "{log}");
+        Ok(log)
+    })?;
+    ensure!(said.contains(r#"apiGroups: ["security.istio.io"]"#), "{said}");
+    ensure!(!control.get("/readyz")?.starts_with("ready"), "a mesh without its policies was told");
+    let mut more: serde_json::Value = serde_json::from_str(&whole)?;
+    more["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    stage.kubectl().apply(&more.to_string())?;
+    control.until("ready", |r| Ok(r.get("/readyz")?.starts_with("ready")))?;
+    let node = stage.node("n1", &control)?;
+    node.until("the policy", |s| s.policies().count() == 1);
+    Ok(())
+}
