@@ -6,6 +6,7 @@ mod build;
 mod clean_host;
 mod cluster;
 mod demo;
+mod e2e;
 mod fuzz;
 mod generate;
 mod image;
@@ -48,6 +49,8 @@ enum Task {
     Test(test::Options),
     /// Measure the mesh against the same work without one
     Bench(bench::Options),
+    /// Try the mesh in a real Kubernetes
+    E2e(e2e::Options),
     /// Run a real Kubernetes on this machine
     Cluster(cluster::Options),
     /// Run the fuzz targets for a short while
@@ -81,6 +84,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Build(options) => build::run(&options)?,
         Task::Test(options) => return test::run(&options),
         Task::Bench(options) => return bench::run(&options),
+        Task::E2e(options) => return e2e::run(&options),
         Task::Cluster(options) => return cluster::run(&options),
         Task::Fuzz(options) => fuzz::run(&options)?,
         Task::Image(options) => image::run(&options)?,

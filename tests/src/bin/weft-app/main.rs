@@ -8,6 +8,7 @@ mod bulk;
 mod checks;
 mod connections;
 mod get;
+mod health;
 mod histogram;
 mod hold;
 mod http;
@@ -31,6 +32,8 @@ struct Arguments {
 enum Command {
     /// An HTTP/1.1 server that answers with what it saw: addresses, path, headers
     Http(http::Options),
+    /// A gRPC server that says of itself that it is healthy
+    Health(health::Options),
     /// A TCP server
     Serve(serve::Options),
     /// Do nothing, until told to go
@@ -73,6 +76,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Http(options) => http::run(options),
+        Command::Health(options) => health::run(&options),
         Command::Serve(options) => serve::run(options),
         Command::Pause => pause(),
         Command::Get(options) => get::run(&options),

@@ -1,0 +1,50 @@
+//! The scenarios in a real cluster (`tests/cluster/tests/e2e`).
+
+use crate::{build, cluster, image, setup, shell};
+use anyhow::Result;
+use clap::Args;
+use std::process::ExitCode;
+use weft_cluster::Cluster;
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask e2e                       everything, on a cluster that is brought up and removed
+  cargo xtask e2e --keep deny strict    these alone; cluster and mesh stay, and the next run finds them")]
+pub struct Options {
+    /// Scenarios to take; all when none is named
+    scenarios: Vec<String>,
+    /// The cluster's name
+    #[arg(long, default_value = "e2e")]
+    name: String,
+    /// Leave the cluster, whatever becomes of the scenarios
+    #[arg(long)]
+    keep: bool,
+}
+
+pub fn run(options: &Options) -> Result<ExitCode> {
+    setup::run()?;
+    build::binaries(false)?;
+    let name = options.name.clone();
+    let up = cluster::up(&weft_cluster::Options { name, ..weft_cluster::Options::default() });
+    let result = up.and_then(|cluster| {
+        for (archive, _) in image::build(&image::Options::default())? {
+            cluster.import(&archive)?;
+        }
+        let test = |target, more: &[&str]| {
+            let args = ["test", "--locked", "--package", "weft-cluster", "--test", target, "--"];
+            shell::run(shell::cargo(&[&args, more].concat()).env("WEFT_CLUSTER", &options.name))
+        };
+        // Control alone with an API server of each test's own; after that, everything in the cluster.
+        if options.scenarios.is_empty() {
+            test("control", &["--test-threads", "2"])?;
+        }
+        test("e2e", &options.scenarios.iter().map(String::as_str).collect::<Vec<_>>())
+    });
+    if options.keep {
+        println!("the cluster stays: cargo xtask cluster down --name {}", options.name);
+    } else {
+        Cluster::down(&options.name)?;
+    }
+    result.map(|()| ExitCode::SUCCESS)
+}
