@@ -16,6 +16,7 @@ use crate::{
         directory::DirectorySource,
         kube::{ConnectError, KubeSource},
     },
+    status::Reporter,
 };
 pub use cluster::rotate_root;
 use serde::Serialize;
@@ -164,6 +165,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         Objects::Directory(dir) => Box::new(DirectorySource::new(dir.clone())),
         Objects::Kube => Box::new(KubeSource::new(api.client().await?)),
     };
+    if config.objects == Objects::Kube {
+        let reporter = Reporter::new(api.client().await?, config.replica.clone());
+        tasks.spawn(reporter.run(findings.clone(), (leads, is_ready.clone()), shutdown.clone()));
+    }
     let batches = source.start()?;
     let (resources, placement) = (Arc::new(Resources::default()), Arc::new(Placement::default()));
 
@@ -261,11 +266,15 @@ impl Fold {
         // A node that hears of a workload asks for its certificate at once: it must be known by then where it runs.
         self.placement.apply(&deltas);
         self.resources.apply(&deltas);
-        self.ready.send_replace(true);
+        let first = !self.ready.send_replace(true);
         let findings = report::merge(&batch.findings, self.index.findings(), &batch.places);
         let counts = Kind::ALL.map(|kind| (kind, self.resources.count(kind)));
         self.metrics.batch(counts, &findings);
-        tracing::info!(changes, deltas = deltas.len(), findings = findings.len(), "objects read");
+        if first {
+            tracing::info!(changes, deltas = deltas.len(), findings = findings.len(), "objects read");
+        } else {
+            tracing::debug!(changes, deltas = deltas.len(), findings = findings.len(), "changes read");
+        }
         report::log(&self.findings.borrow(), &findings);
         self.findings.send_replace(Arc::new(findings));
     }

@@ -16,3 +16,4 @@ mod monitor;
 mod report;
 pub mod serve;
 pub mod source;
+mod status;

@@ -120,3 +120,46 @@ fn a_forbidden_kind_is_named_and_nothing_is_told_before_it_is_known() -> Result<
     node.until("the policy", |s| s.policies().count() == 1);
     Ok(())
 }
+
+#[test]
+fn what_is_wrong_is_said_at_the_object_until_it_is_mended() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.pod("db", "db", "n2", "10.0.0.2")?;
+    let _one = stage.control("one", &[])?;
+    let _two = stage.control("two", &[])?;
+    stage.kubectl().apply(&POLICY.replace("serviceAccounts", "serviceAcounts"))?;
+    let condition = || -> Result<(String, String)> {
+        let policy = stage.kubectl().json(&["get", "authorizationpolicy", "p", "-n", "shop"])?;
+        let conditions = policy["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let own = conditions.iter().find(|c| c["type"] == "WeftAccepted").cloned().unwrap_or_default();
+        let text = |field: &str| own[field].as_str().unwrap_or_default().to_owned();
+        Ok((text("reason"), text("message")))
+    };
+    until("the condition says it", || {
+        let (reason, message) = condition()?;
+        Ok(ensure!(reason == "Rejected" && !message.is_empty(), "{reason}: {message}"))
+    })?;
+    let events = || -> Result<Vec<String>> {
+        let all = ["get", "events.events.k8s.io", "-n", "shop"];
+        let list = stage.kubectl().json(&all)?;
+        let of_policy = |e: &&serde_json::Value| e["regarding"]["name"] == "p";
+        let notes = list["items"].as_array().into_iter().flatten().filter(of_policy);
+        Ok(notes.map(|e| e["note"].as_str().unwrap_or_default().to_owned()).collect())
+    };
+    let said = until("an Event says it", || {
+        let said = events()?;
+        ensure!(said.iter().any(|note| note.contains("unknown field `serviceAcounts`")), "{said:?}");
+        Ok(said)
+    })?;
+    // One replica says it, and once.
+    let mut once = said.clone();
+    once.dedup();
+    ensure!(said == once, "{said:?}");
+    let described = stage.kubectl().run(&["describe", "authorizationpolicy", "p", "-n", "shop"])?;
+    ensure!(described.contains("WeftRejected"), "{described}");
+
+    stage.kubectl().apply(POLICY)?;
+    until("the condition says that it is mended", || Ok(ensure!(condition()?.0 == "Accepted")))?;
+    ensure!(events()? == said, "an Event was written about nothing");
+    Ok(())
+}
