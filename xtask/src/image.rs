@@ -6,7 +6,10 @@ use crate::{sbom::Bill, shell};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::{Path, PathBuf};
-use weft_cluster::image::{Image, stripped};
+use weft_cluster::{
+    Cluster,
+    image::{Image, stripped},
+};
 
 /// Nobody in particular, as distroless images call it.
 const NONROOT: &str = "65532:65532";
@@ -26,11 +29,18 @@ pub struct Options {
     /// Where the archives go [default: target/images]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Import them into this cluster of `cargo xtask cluster`
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
 }
 
 pub fn run(options: &Options) -> Result<()> {
+    let cluster = options.cluster.as_deref().map(Cluster::open).transpose()?;
     for (archive, name) in build(options)? {
         println!("{name}\t{}", archive.display());
+        if let Some(cluster) = &cluster {
+            cluster.import(&archive)?;
+        }
     }
     Ok(())
 }
