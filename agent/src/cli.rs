@@ -8,6 +8,7 @@ mod kube;
 mod output;
 mod pipe;
 mod show;
+mod uninstall;
 
 pub use client::CliError;
 pub use command::{Cli, Command};
@@ -38,6 +39,7 @@ pub async fn execute(cli: Cli, sockets: &Path, out: &mut impl Write) -> Result<(
     let Cli { output, socket, node, command, .. } = cli;
     match command {
         Command::Check { .. } => return check::check(output, out),
+        Command::Uninstall { yes, config } => return uninstall::run(yes, *config, node, out).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "weft-agent", out);
             return Ok(());
@@ -98,6 +100,7 @@ async fn ask(
         | Command::Keeper(_)
         | Command::Pipe
         | Command::Check { .. }
+        | Command::Uninstall { .. }
         | Command::Completions { .. } => Ok(()),
     }
 }

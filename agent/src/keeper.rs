@@ -13,6 +13,14 @@ pub mod wire;
 pub use client::KeeperClient;
 pub use process::{Start, run};
 
+/// Tells the agent whose keeper is behind `door` to drain and end, as a successor would; whether there is one.
+pub fn relieve(door: &std::path::Path) -> std::io::Result<bool> {
+    match door::Predecessor::find(door)? {
+        Some(agent) => agent.retire().map(|()| true),
+        None => Ok(false),
+    }
+}
+
 /// The exit code of a worker (and so of the keeper) that cannot start with the configuration it was given: sysexits'
 /// `EX_CONFIG`. Starting it again would change nothing.
 pub const EXIT_CONFIG: u8 = 78;

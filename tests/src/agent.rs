@@ -137,6 +137,12 @@ impl Agent {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// Takes everything of the agent off its node, as `weft-agent uninstall` does; what that printed.
+    pub fn uninstall(&self) -> Result<String> {
+        let config = self.config.to_str().context("a path is not UTF-8")?;
+        self.run(&["uninstall", "--yes", "--config", config])
+    }
+
     /// The items that `weft-agent <args> --output json` lists.
     pub fn list(&self, args: &[&str]) -> Result<Vec<Value>> {
         items(self.ask(args)?, args)

@@ -44,6 +44,8 @@ mod stage;
 mod telemetry;
 #[path = "mesh/tunnels.rs"]
 mod tunnels;
+#[path = "mesh/uninstall.rs"]
+mod uninstall;
 #[path = "mesh/unplugged.rs"]
 mod unplugged;
 #[path = "mesh/upgrade.rs"]

@@ -46,6 +46,12 @@ pub enum CliError {
     /// The agent answers, and is not ready.
     #[error("not ready, waiting for {}", .0.join(", "))]
     NotReady(Vec<String>),
+    /// Nobody said that it is meant.
+    #[error("this takes the mesh off {0}; say --yes if that is meant")]
+    NotMeant(String),
+    /// The node cannot be cleaned.
+    #[error(transparent)]
+    Uninstall(#[from] super::uninstall::UninstallError),
     /// A cluster's agents cannot be asked.
     #[cfg(feature = "kube")]
     #[error(transparent)]

@@ -128,6 +128,22 @@ Examples:
         #[arg(long)]
         installed: bool,
     },
+    /// Take everything of Weft off this node, or with --kube off every node: programs, pins, listeners, routes, state.
+    ///
+    /// The agent stops and does not carry connections any more; those that it carries have the usual time to end. Pods go on
+    /// without the mesh. An agent that is started afterwards installs itself again.
+    #[command(after_help = "\
+Examples:
+  weft-agent uninstall --node node-1 --yes   on a machine whose agent is stopped for good
+  weft-agent --kube uninstall --yes          what `helm uninstall` does before it deletes anything")]
+    Uninstall {
+        /// Do it.
+        #[arg(long)]
+        yes: bool,
+        /// As the agent was told.
+        #[command(flatten)]
+        config: Box<ConfigArgs>,
+    },
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  weft-agent completions bash > /etc/bash_completion.d/weft-agent")]
     Completions {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::admin::proto::{self, Empty};
 use agents::{Agent, Cluster};
-use answers::each;
+use answers::{each, run};
 use std::io::Write;
 
 /// Runs a command on the agents of a cluster, or on the cluster itself.
@@ -87,8 +87,28 @@ async fn ask(
             });
             told.await.one(output, out)
         }
+        Command::Uninstall { yes: false, .. } => Err(CliError::NotMeant(format!("{} nodes", agents.len()))),
+        Command::Uninstall { yes: true, .. } => uninstall(cluster, agents, output, out).await,
         // The agent itself, and what was dealt with before.
         Command::Run(_) | Command::Worker(_) | Command::Keeper(_) | Command::Pipe => Ok(()),
         Command::Check { .. } | Command::Completions { .. } => Ok(()),
     }
+}
+
+async fn uninstall(
+    cluster: &Cluster,
+    agents: &[Agent],
+    output: Output,
+    out: &mut impl Write,
+) -> Result<(), CliError> {
+    let done = run(cluster, agents, &["weft-agent", "uninstall", "--yes"]).await;
+    if !matches!(output, Output::Table) {
+        return done.data(output, out);
+    }
+    for (node, said) in &done.nodes {
+        for line in said.lines() {
+            writeln!(out, "{node}: {line}")?;
+        }
+    }
+    done.finish()
 }

@@ -160,9 +160,13 @@ impl Kernel {
         self.agents.unregister(pid)
     }
 
-    /// Detaches everything and removes every pin below `pin_dir`: the node is as if Weft had never been there.
-    pub fn detach_all(pin_dir: &Path) -> Result<(), KernelError> {
-        Pins::prepare(pin_dir)?.remove()
+    /// Detaches everything and removes every pin below `pin_dir`: the node is as if Weft had never been there. The cookies of
+    /// the namespaces that were enrolled, in which routes may be left.
+    pub fn detach_all(pin_dir: &Path) -> Result<Vec<u64>, KernelError> {
+        let pins = Pins::prepare(pin_dir)?;
+        let names = pins::list(&pins.pods())?;
+        pins.remove()?;
+        Ok(names.iter().filter_map(|p| p.file_name()?.to_str()?.parse().ok()).collect())
     }
 }
 

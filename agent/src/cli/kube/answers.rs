@@ -3,7 +3,7 @@
 use super::{
     agents::{Agent, Cluster},
     error::KubeError,
-    tunnel::Tunnel,
+    tunnel::{self, Tunnel},
 };
 use crate::{
     admin::proto::Status,
@@ -19,8 +19,8 @@ use std::{collections::BTreeMap, io::Write, time::Duration};
 
 /// Agents asked at the same time; each is a stream through the API server.
 const AT_ONCE: usize = 16;
-/// How long one of them may take for its whole answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one of them may take for its whole answer; an uninstall waits for a drain.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Answers by node. Those that failed do not hide the others.
 #[derive(Debug, Serialize)]
@@ -37,10 +37,33 @@ pub async fn each<T, F>(cluster: &Cluster, agents: &[Agent], ask: F) -> Answers<
 where
     F: AsyncFn(Client) -> Result<T, tonic::Status>,
 {
+    gather(agents, async |agent: &Agent| {
+        let tunnel = Tunnel::open(cluster, &agent.pod).await?;
+        match ask(tunnel.client.clone()).await {
+            Ok(answer) => Ok(answer),
+            Err(status) => Err(tunnel.why(&status).await),
+        }
+    })
+    .await
+}
+
+/// Runs a command in the container of each of `agents`; what it printed.
+pub async fn run(cluster: &Cluster, agents: &[Agent], command: &[&str]) -> Answers<String> {
+    gather(agents, async |agent: &Agent| tunnel::run(cluster, &agent.pod, command).await).await
+}
+
+async fn gather<T, F>(agents: &[Agent], ask: F) -> Answers<T>
+where
+    F: AsyncFn(&Agent) -> Result<T, String>,
+{
     let answers = stream::iter(agents).map(async |agent| {
-        let answer = tokio::time::timeout(PATIENCE, one(cluster, agent, &ask)).await;
-        let late = || Err(format!("no answer within {} s", PATIENCE.as_secs()));
-        (agent.node.clone(), answer.unwrap_or_else(|_| late()))
+        let answer = match &agent.problem {
+            Some(problem) => Err(problem.clone()),
+            None => tokio::time::timeout(PATIENCE, ask(agent))
+                .await
+                .unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs()))),
+        };
+        (agent.node.clone(), answer)
     });
     let (mut nodes, mut errors) = (BTreeMap::new(), BTreeMap::new());
     let mut answers = std::pin::pin!(answers.buffer_unordered(AT_ONCE));
@@ -51,20 +74,6 @@ where
         }
     }
     Answers { nodes, errors }
-}
-
-async fn one<T, F>(cluster: &Cluster, agent: &Agent, ask: &F) -> Result<T, String>
-where
-    F: AsyncFn(Client) -> Result<T, tonic::Status>,
-{
-    if let Some(problem) = &agent.problem {
-        return Err(problem.clone());
-    }
-    let tunnel = Tunnel::open(cluster, &agent.pod).await?;
-    match ask(tunnel.client.clone()).await {
-        Ok(answer) => Ok(answer),
-        Err(status) => Err(tunnel.why(&status).await),
-    }
 }
 
 impl<T: Serialize> Answers<T> {

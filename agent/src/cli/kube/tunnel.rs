@@ -15,6 +15,8 @@ use tower::service_fn;
 const BUFFER: usize = 256 << 10;
 /// What the process says on its standard error, at most.
 const COMPLAINT: u64 = 4 << 10;
+/// What a command prints, at most.
+const PRINTED: u64 = 1 << 20;
 /// How long a process that has failed may take to say why.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -64,6 +66,36 @@ impl Tunnel {
     }
 }
 
+/// Runs a command in the container of an agent to its end; what it printed, or what it complained of.
+pub async fn run(cluster: &Cluster, pod: &str, command: &[&str]) -> Result<String, String> {
+    let streams = AttachParams { container: Some("agent".to_owned()), ..AttachParams::default() };
+    let streams = streams.stdout(true).stderr(true);
+    let process = cluster.pods().exec(pod, command.iter().copied(), &streams).await;
+    let mut process =
+        process.map_err(|e| format!("cannot run a command in the pod {pod}: {}", error::why(&e)))?;
+    let (Some(stdout), Some(stderr), Some(status)) =
+        (process.stdout(), process.stderr(), process.take_status())
+    else {
+        return Err("the API server gave no streams".to_owned());
+    };
+    let (mut said, mut complaint) = (String::new(), String::new());
+    let (mut stdout, mut stderr) = (stdout.take(PRINTED), stderr.take(COMPLAINT));
+    // However the reading ends, the status says what became of the command.
+    let _ = tokio::join!(stdout.read_to_string(&mut said), stderr.read_to_string(&mut complaint));
+    match status.await {
+        Some(status) if status.status.as_deref() == Some("Success") => Ok(said),
+        status => Err(words(&complaint, status.and_then(|s| s.message))),
+    }
+}
+
+/// What a process complained of, or else what is said of it.
+fn words(complaint: &str, message: Option<String>) -> String {
+    match complaint.trim().trim_start_matches("weft-agent: ") {
+        "" => message.unwrap_or_else(|| "the connection broke".to_owned()),
+        said => said.to_owned(),
+    }
+}
+
 async fn last_words(process: JoinHandle<Option<String>>) -> Option<String> {
     tokio::time::timeout(LAST_WORDS, process).await.ok()?.ok()?
 }
@@ -86,7 +118,6 @@ async fn carry(mut process: AttachedProcess, mut ours: tokio::io::DuplexStream) 
         Some(status) => status.await,
         None => None,
     };
-    let said = complaint.trim().trim_start_matches("weft-agent: ");
     let failed = status.filter(|s| s.status.as_deref() != Some("Success"))?;
-    Some(if said.is_empty() { failed.message.unwrap_or_default() } else { said.to_owned() })
+    Some(words(&complaint, failed.message))
 }
