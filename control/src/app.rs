@@ -167,7 +167,7 @@ pub async fn start_on(config: Config, given: Option<Box<dyn Source + Send>>) -> 
         Callers::Tokens(dir) => Arc::new(NodeTokens::new(dir.clone())),
         Callers::Review => Arc::new(TokenReviews::new(api.client().await?, &config.namespace)),
     };
-    let source: Box<dyn Source + Send> = match (given, &config.objects) {
+    let source: Box<dyn Source + Send> = match (source, &config.objects) {
         (Some(source), _) => source,
         (None, Objects::Directory(dir)) => Box::new(DirectorySource::new(dir.clone())),
         (None, Objects::Kube) => Box::new(KubeSource::new(api.client().await?)),
