@@ -117,11 +117,14 @@ impl Running {
 /// Starts everything; the ports are bound when this returns. Where the authority is in a Secret it waits for that, and answers
 /// on the monitoring port meanwhile.
 pub async fn start(config: Config) -> Result<Running, StartError> {
-    start_on(config, None).await
+    start_from(config, None).await
 }
 
-/// Like [`start`], on objects of a given source instead of the one that the configuration names.
-pub async fn start_on(config: Config, given: Option<Box<dyn Source + Send>>) -> Result<Running, StartError> {
+/// Like [`start`], with a source of objects other than the one that `config` names.
+pub async fn start_from(
+    config: Config,
+    source: Option<Box<dyn Source + Send>>,
+) -> Result<Running, StartError> {
     let discovery = bind(config.listen).await?;
     let monitoring = bind(config.monitoring).await?;
     let bound = Bound {
