@@ -17,3 +17,4 @@ mod report;
 pub mod serve;
 pub mod source;
 mod status;
+pub mod taint;

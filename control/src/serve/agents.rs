@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -45,6 +45,13 @@ impl Agents {
     /// Everyone who is connected now.
     pub fn list(&self) -> Vec<Agent> {
         self.lock().1.values().cloned().collect()
+    }
+
+    /// The nodes whose agents say that they are ready, and have answered all that they were sent.
+    pub fn ready(&self) -> BTreeSet<String> {
+        let agents = self.lock();
+        let ready = agents.1.values().filter(|a| a.ready && a.acknowledged + a.refused == a.sent);
+        ready.map(|a| a.node.clone()).collect()
     }
 
     /// How many are connected.
