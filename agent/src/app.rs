@@ -4,6 +4,7 @@ mod endpoints;
 mod error;
 mod explicit;
 mod follow;
+mod guard;
 mod observe;
 mod parts;
 mod view;
@@ -12,16 +13,22 @@ pub use error::AppError;
 
 use crate::{
     admin::Admin,
-    config::Config,
+    config::{Config, Guard, Pods},
     keeper::KeeperClient,
-    kernel::{Kernel, KernelConfig, text},
+    kernel::{Guarded, Kernel, KernelConfig, KernelError, find_cgroup, text},
     lanes::{Lanes, Shared},
-    pods::{DirectorySource, Enroller, listeners::ListenerName, roster::Roster, source},
-    state::State,
+    pods::{
+        DirectorySource, Enroller, KubeSource,
+        listeners::ListenerName,
+        roster::Roster,
+        source::{self, kube::NodePaths},
+    },
+    state::{NodePods, State},
     vault,
 };
 use explicit::Explicit;
 use follow::Follower;
+use guard::GuardPost;
 use std::{
     collections::BTreeMap,
     fs,
@@ -30,7 +37,7 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use view::View;
 use weft_io::{
     discovery::{StatusHandle, client::Client},
@@ -51,6 +58,8 @@ struct Base {
     /// Rings when the snapshot has changed.
     changed: Arc<Notify>,
     status: StatusHandle,
+    /// The pods that control says are on this node.
+    node_pods: watch::Receiver<NodePods>,
 }
 
 /// How pods' traffic reaches the agent.
@@ -70,15 +79,22 @@ pub async fn run(config: Config, log: LogHandle, keeper: Arc<KeeperClient>) -> R
     }
     let (ready, shared, changed) = (Ready::new(), parts::shared(&config)?, Arc::new(Notify::new()));
     let state = Arc::new(State::new(shared.store.clone(), changed.clone()));
-    let (client, status) = Client::new(parts::discovery(&config), state);
+    let node_pods = state.node_pods();
+    let (told_ready, is_ready) = watch::channel(false);
+    let (client, status) = Client::new(parts::discovery(&config, is_ready), state);
     client.restore();
     let (signal, watcher) = drain::channel();
-    let base = Base { config, keeper, ready, shared, changed, status };
+    let base = Base { config, keeper, ready, shared, changed, status, node_pods };
     let mut mode = match &base.config.explicit {
         Some(_) => Mode::Explicit(Box::new(Explicit::start(&base, &watcher)?)),
         None => Mode::Captured(Box::new(capture(&base, &watcher)?)),
     };
     drop(watcher);
+    let ready = base.ready.clone();
+    tokio::spawn(async move {
+        ready.wait().await;
+        told_ready.send_replace(true);
+    });
     let (roster, kernel) = mode.shown();
     let admin = Arc::new(admin(&base, log, roster.clone(), kernel.clone()));
     let mut endpoints = endpoints::start(&base.config, &admin)?;
@@ -104,12 +120,18 @@ pub async fn run(config: Config, log: LogHandle, keeper: Arc<KeeperClient>) -> R
     }
     mode.into_lanes().join();
     if let Some(kernel) = kernel
-        && let Err(error) = lock(&kernel).unregister_agent(std::process::id())
+        && let Err(error) = forget(&mut lock(&kernel))
     {
         tracing::warn!(%error, "the kernel does not forget this process");
     }
     tracing::info!("bye");
     Ok(())
+}
+
+/// Has the kernel forget that this process is an agent.
+fn forget(kernel: &mut Kernel) -> Result<(), KernelError> {
+    let own = kernel.own_pid()?;
+    kernel.unregister_agent(own)
 }
 
 /// Lets go of the pages of the program that only the start needed, once it is over.
@@ -162,8 +184,10 @@ fn capture(base: &Base, drain: &Watcher) -> Result<Follower, AppError> {
         pin_dir: config.pin_dir.clone(),
         cgroup: config.cgroup.clone(),
         max_addresses: None,
+        proc: config.proc.clone(),
     })?;
-    kernel.register_agent(std::process::id())?;
+    let own = kernel.own_pid()?;
+    kernel.register_agent(own)?;
     let arrivals = (0..config.lanes.get()).map(|_| kernel.arrivals().map(Some));
     let lanes = Lanes::start(arrivals.collect::<Result<_, _>>()?, &base.shared, drain);
     let lanes = lanes.map_err(AppError::Threads)?;
@@ -175,16 +199,36 @@ fn capture(base: &Base, drain: &Watcher) -> Result<Follower, AppError> {
     tokio::spawn(vault::follow(base.shared.certs.clone(), kept));
     let flows = kernel.flows()?;
     let enroller = Enroller::new(
-        (config.node.clone(), config.network.as_str().into()),
+        (config.node.clone(), config.network.as_str().into(), config.proc.clone()),
         Arc::new(Mutex::new(kernel)),
         base.keeper.clone(),
         lanes,
         base.shared.certs.clone(),
         inherited,
     );
+    let (listed, guard) = match &config.pods {
+        Pods::Listed(path) => (source::follow(DirectorySource::new(path.clone())), None),
+        Pods::Kube => {
+            let paths = node_paths(config)?;
+            let (pods, mut status) = (base.node_pods.clone(), base.status.clone());
+            let known = async move {
+                // The sender lives as long as the process.
+                let _ = status.wait_for(|status| status.has_node_pods()).await;
+            };
+            let source = KubeSource::new(&config.node, paths.clone(), pods, Box::pin(known))
+                .map_err(AppError::Pods)?;
+            let guarded = match config.guard {
+                Guard::Mesh => Some(Guarded::Mesh),
+                Guard::All => Some(Guarded::All),
+                Guard::Off => None,
+            };
+            (source::follow(source), Some(GuardPost::new(paths, guarded)))
+        }
+    };
     Ok(Follower {
         enroller,
-        listed: source::follow(DirectorySource::new(config.pods.clone())),
+        listed,
+        guard,
         shared: base.shared.clone(),
         changed: base.changed.clone(),
         status: base.status.clone(),
@@ -195,6 +239,14 @@ fn capture(base: &Base, drain: &Watcher) -> Result<Follower, AppError> {
         wishes: base.keeper.wishes().map_err(AppError::Keeper)?,
         connected: <_>::default(),
     })
+}
+
+fn node_paths(config: &Config) -> Result<NodePaths, AppError> {
+    let cgroup = match &config.cgroup {
+        Some(path) => path.clone(),
+        None => find_cgroup()?,
+    };
+    Ok(NodePaths { proc: config.proc.clone(), cgroup, pods: config.pods_cgroup.clone() })
 }
 
 fn admin(base: &Base, log: LogHandle, roster: Arc<Roster>, kernel: Option<Arc<Mutex<Kernel>>>) -> Admin {

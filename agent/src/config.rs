@@ -2,9 +2,11 @@
 
 mod args;
 mod defaults;
+mod kube;
 mod settings;
 
 pub use args::ConfigArgs;
+pub use kube::{Guard, Pods};
 pub use settings::Settings;
 
 use std::{
@@ -33,8 +35,14 @@ pub struct Config {
     pub trust_domain: String,
     /// The control plane.
     pub control: Control,
-    /// Where the list of this node's pods is.
-    pub pods: PathBuf,
+    /// Where the agent learns of this node's pods.
+    pub pods: Pods,
+    /// What pods of Kubernetes are kept from before they are known.
+    pub guard: Guard,
+    /// The kubelet's cgroup; found by itself when not given.
+    pub pods_cgroup: Option<PathBuf>,
+    /// The host's processes.
+    pub proc: PathBuf,
     /// What holds sockets and runtime files: `/run/weft/<node>`.
     pub state_dir: PathBuf,
     /// What outlives a reboot, the last state of the mesh: `/var/lib/weft/<node>`.
@@ -146,7 +154,10 @@ impl Config {
                 "serverName": self.control.server_name,
                 "token": self.control.token,
             },
-            "pods": self.pods,
+            "pods": self.pods.shown(),
+            "guard": self.guard,
+            "podsCgroup": self.pods_cgroup,
+            "proc": self.proc,
             "stateDir": self.state_dir,
             "cacheDir": self.cache_dir,
             "pinDir": self.pin_dir,

@@ -12,6 +12,7 @@ mod diag;
 mod error;
 mod events;
 mod flows;
+mod guard;
 mod load;
 #[cfg(feature = "kernel-log")]
 mod log;
@@ -31,6 +32,7 @@ pub use cgroup::find_cgroup;
 pub use error::KernelError;
 pub use events::{Event, EventKind, Events};
 pub use flows::{Ending, Flow, Flows, Verdict, now};
+pub use guard::Guarded;
 pub use load::{Kernel, KernelConfig};
 pub use pods::{Enrolment, EnrolmentFlags};
 pub use reconcile::LocalPod;

@@ -16,4 +16,4 @@ pub use connected::Connected;
 pub use enrol::Enroller;
 pub use netns::Netns;
 pub use pod::{Application, Pod};
-pub use source::{DirectorySource, PodSource, PodSpec};
+pub use source::{DirectorySource, KubeSource, PodSource, PodSpec, Sandbox};

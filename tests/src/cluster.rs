@@ -210,7 +210,7 @@ fn build_pods(
             .get(&manifest.node)
             .with_context(|| format!("pod {key} wants node {}, which the manifests lack", manifest.node))?;
         connect(node, &netns, manifest, &interface(index)).with_context(|| format!("pod {key}"))?;
-        let cgroup = node.cgroup().join("pods").join(format!("pod{}", manifest.uid));
+        let cgroup = node.cgroup().join("kubepods").join(format!("pod{}", manifest.uid)).join("container");
         fs::create_dir_all(&cgroup)?;
         let place = Place { name: key.clone(), netns, cgroup, run: run.clone() };
         pods.insert(key.clone(), Pod { place, manifest: manifest.clone() });

@@ -6,6 +6,8 @@ mod accounting;
 mod capture;
 #[path = "kernel/direct.rs"]
 mod direct;
+#[path = "kernel/guard.rs"]
+mod guard;
 #[path = "kernel/inbound.rs"]
 mod inbound;
 #[path = "kernel/lanes.rs"]
@@ -16,6 +18,8 @@ mod plain;
 mod restart;
 #[path = "kernel/reuse.rs"]
 mod reuse;
+#[path = "kernel/sandboxes.rs"]
+mod sandboxes;
 #[path = "kernel/sockets.rs"]
 mod sockets;
 #[path = "kernel/stage.rs"]

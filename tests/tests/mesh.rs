@@ -22,6 +22,8 @@ mod encrypt;
 mod full_map;
 #[path = "mesh/intruder.rs"]
 mod intruder;
+#[path = "mesh/kube.rs"]
+mod kube;
 #[path = "mesh/limits.rs"]
 mod limits;
 #[path = "mesh/link_local.rs"]

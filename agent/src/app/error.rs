@@ -39,6 +39,9 @@ pub enum AppError {
     /// The kernel's side.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// The node's processes.
+    #[error("the pods of this node cannot be looked for: {0}")]
+    Pods(io::Error),
     /// No threads.
     #[error("cannot start a thread: {0}")]
     Threads(io::Error),

@@ -15,7 +15,6 @@ use crate::{
 use serde_json::json;
 use std::{
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
     sync::Arc,
 };
 use tokio::sync::{Notify, mpsc};
@@ -121,11 +120,7 @@ impl Entry {
             Err(source) => Err(AppError::Listen { at, source }),
         };
         let roles = Role::EXPLICIT.into_iter().zip([asked.connect, asked.socks, asked.hbone]);
-        let spec = PodSpec {
-            namespace: asked.namespace.as_str().into(),
-            name: asked.name.as_str().into(),
-            netns: PathBuf::from("/proc/self/ns/net"),
-        };
+        let spec = PodSpec::new(asked.namespace.as_str(), asked.name.as_str(), "/proc/self/ns/net");
         Ok(Self { spec, asked: asked.clone(), listeners: roles.map(listen).collect::<Result<_, _>>()? })
     }
 

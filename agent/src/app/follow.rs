@@ -1,7 +1,7 @@
 //! Following the pods of the node and the state of the mesh: whatever changes, everything that depends on it is brought
 //! up to date, in one order.
 
-use super::{AppError, lock};
+use super::{AppError, guard::GuardPost, lock};
 use crate::{
     flows::REST,
     inbound::{cut_refused, revoke},
@@ -37,6 +37,8 @@ pub struct Follower {
     pub changed: Arc<Notify>,
     /// How discovery fares.
     pub status: StatusHandle,
+    /// What guards pods that are not known yet; none where nobody says which pods there are.
+    pub guard: Option<GuardPost>,
     /// Whether the programs are attached.
     pub attached: bool,
     /// Dropped when the pods are enrolled for the first time, and their certificates are there.
@@ -82,6 +84,9 @@ impl Follower {
                 unsettled_until = Some(end).filter(|end| now <= *end);
             }
             self.become_ready()?;
+            if let Some(guard) = self.guard.as_mut().filter(|_| self.attached) {
+                guard.stand(&self.enroller.kernel);
+            }
             self.connected.look(self.enroller.pods(), &snapshot);
             let is_ready = self.ready.is_none();
             tokio::select! {

@@ -2,11 +2,12 @@
 
 use super::AppError;
 use crate::{
-    config::{AccessLogSettings, Config},
+    config::{AccessLogSettings, Config, Pods},
     identity::ControlCa,
     lanes::{Admission, Shared},
 };
 use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, sync::Arc, time::Duration};
+use tokio::sync::watch;
 use weft_io::{
     discovery::{ClientConfig, ControlEndpoint, DiscoveryCa, NodeIdentity, cache::CacheFile},
     hbone::Settings,
@@ -70,7 +71,8 @@ fn endpoint(config: &Config) -> ControlEndpoint {
 }
 
 /// How the state of the mesh is asked for.
-pub fn discovery(config: &Config) -> ClientConfig {
+pub fn discovery(config: &Config, ready: watch::Receiver<bool>) -> ClientConfig {
+    let in_kube = config.pods == Pods::Kube;
     ClientConfig {
         endpoint: endpoint(config),
         node: NodeIdentity {
@@ -81,7 +83,7 @@ pub fn discovery(config: &Config) -> ClientConfig {
         },
         cache: Some(CacheFile { path: config.cache_dir.join("state"), limit: CACHE_LIMIT }),
         backoff: BACKOFF,
-        node_pods: false,
-        ready: None,
+        node_pods: in_kube,
+        ready: in_kube.then_some(ready),
     }
 }

@@ -1,5 +1,6 @@
 //! The flags of `weft-agent run`, each also an environment variable. What is given here wins over the file.
 
+use super::Guard;
 use clap::Args;
 use std::{
     net::{IpAddr, SocketAddr},
@@ -44,9 +45,20 @@ pub struct ConfigArgs {
     /// The file with the token for the control plane.
     #[arg(long, env = "WEFT_TOKEN_FILE", value_name = "FILE")]
     pub token: Option<PathBuf>,
-    /// A file, or a directory of files, that lists the pods of this node.
-    #[arg(long, env = "WEFT_PODS", value_name = "PATH")]
+    /// A file, or a directory of files, that lists the pods of this node; or `kube`: control says which they are, and the node's
+    /// cgroups and processes where.
+    #[arg(long, env = "WEFT_PODS", value_name = "PATH|kube")]
     pub pods: Option<PathBuf>,
+    /// What a pod of Kubernetes is kept from before it is known whether it is in the mesh: connecting into the mesh, to all, or
+    /// off.
+    #[arg(long, env = "WEFT_GUARD", value_name = "WHAT")]
+    pub guard: Option<Guard>,
+    /// The kubelet's cgroup; found below --cgroup where it is not given.
+    #[arg(long, env = "WEFT_PODS_CGROUP", value_name = "DIR")]
+    pub pods_cgroup: Option<PathBuf>,
+    /// Where the host's /proc is mounted; with `--pods kube` /host/proc if that is there.
+    #[arg(long, env = "WEFT_PROC", value_name = "DIR")]
+    pub proc: Option<PathBuf>,
     /// The directory for sockets and runtime files.
     #[arg(long, env = "WEFT_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,

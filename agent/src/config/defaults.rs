@@ -19,6 +19,18 @@ pub const STATE_DIR: &str = "/run/weft";
 pub const CACHE_DIR: &str = "/var/lib/weft";
 /// Below it, one directory for each node's pins.
 pub const PIN_DIR: &str = "/sys/fs/bpf/weft";
+/// This process's own view of processes.
+pub const PROC: &str = "/proc";
+/// The host's, as containers have it mounted.
+pub const HOST_PROC: &str = "/host/proc";
+/// The host's cgroups, as containers have them mounted.
+pub const HOST_CGROUP: &str = "/host/sys/fs/cgroup";
+/// Control's Service in a cluster.
+pub const KUBE_CONTROL: &str = "https://weft-control.weft-system.svc:15012";
+/// The root certificate, as containers have it mounted.
+pub const KUBE_ROOT: &str = "/var/run/weft/root/root-cert.pem";
+/// The service account's token for control, as containers have it mounted.
+pub const KUBE_TOKEN: &str = "/var/run/secrets/weft/token";
 /// The list of pods, inside the state directory.
 pub const PODS: &str = "pods.yaml";
 /// The socket of the command line, inside the state directory.

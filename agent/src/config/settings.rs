@@ -1,7 +1,9 @@
 //! The configuration file, and the one conversion that makes a [`Config`] of it.
 
 use super::{
-    AccessLogSettings, Config, ConfigArgs, ConfigError, Control, Explicit, ExplicitWorkload, Peer, defaults,
+    AccessLogSettings, Config, ConfigArgs, ConfigError, Control, Explicit, ExplicitWorkload, Guard, Peer,
+    Pods, defaults,
+    kube::{self, Downward},
 };
 use serde::Deserialize;
 use std::{
@@ -25,6 +27,9 @@ pub struct Settings {
     trust_domain: Option<String>,
     control: ControlSettings,
     pods: Option<PathBuf>,
+    guard: Option<Guard>,
+    pods_cgroup: Option<PathBuf>,
+    proc: Option<PathBuf>,
     state_dir: Option<PathBuf>,
     cache_dir: Option<PathBuf>,
     pin_dir: Option<PathBuf>,
@@ -93,12 +98,15 @@ impl Config {
             Some(path) => Settings::read(path)?,
             None => Settings::default(),
         };
-        Self::resolve(settings, args)
+        Self::resolve(settings, args, Downward::of_environment())
     }
 
-    fn resolve(file: Settings, args: ConfigArgs) -> Result<Self, ConfigError> {
+    fn resolve(file: Settings, args: ConfigArgs, downward: Downward) -> Result<Self, ConfigError> {
+        let given = args.pods.or(file.pods);
+        let in_kube = given.as_deref() == Some(Path::new(Pods::KUBE));
+        let downward = if in_kube { downward } else { Downward::default() };
         let missing = |key, flag, env| ConfigError::Missing { key, flag, env };
-        let node = args.node.or(file.node).ok_or(missing("node", "node", "WEFT_NODE"))?;
+        let node = args.node.or(file.node).or(downward.node).ok_or(missing("node", "node", "WEFT_NODE"))?;
         if node.is_empty() || node.contains('/') || node.starts_with('.') {
             return Err(ConfigError::Invalid {
                 key: "node",
@@ -106,20 +114,18 @@ impl Config {
             });
         }
         let address = args.control.or(file.control.address);
-        let control = Control {
-            address: address.ok_or(missing("control.address", "control", "WEFT_CONTROL"))?,
-            root: (args.control_root.or(file.control.root)).ok_or(missing(
-                "control.root",
-                "control-root",
-                "WEFT_CONTROL_ROOT",
-            ))?,
-            server_name: args.control_name.or(file.control.server_name),
-            token: (args.token.or(file.control.token)).ok_or(missing(
-                "control.token",
-                "token",
-                "WEFT_TOKEN_FILE",
-            ))?,
-        };
+        let path_of = |path: &str| in_kube.then(|| PathBuf::from(path));
+        let control =
+            Control {
+                address: address
+                    .or_else(|| in_kube.then(|| defaults::KUBE_CONTROL.into()))
+                    .ok_or(missing("control.address", "control", "WEFT_CONTROL"))?,
+                root: (args.control_root.or(file.control.root).or_else(|| path_of(defaults::KUBE_ROOT)))
+                    .ok_or(missing("control.root", "control-root", "WEFT_CONTROL_ROOT"))?,
+                server_name: args.control_name.or(file.control.server_name),
+                token: (args.token.or(file.control.token).or_else(|| path_of(defaults::KUBE_TOKEN)))
+                    .ok_or(missing("control.token", "token", "WEFT_TOKEN_FILE"))?,
+            };
         let below = |dir: &str| Path::new(dir).join(&node);
         let state_dir = args.state_dir.or(file.state_dir).unwrap_or_else(|| below(defaults::STATE_DIR));
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -146,16 +152,22 @@ impl Config {
         at_most("drainSeconds", drain, defaults::LONGEST_DRAIN_SECONDS)?;
         at_most("lanes", lanes, defaults::MOST_LANES)?;
         Ok(Self {
-            node_ip: args.node_ip.or(file.node_ip).unwrap_or(Ipv4Addr::LOCALHOST.into()),
-            namespace: args.namespace.or(file.namespace).unwrap_or_else(|| defaults::NAMESPACE.into()),
+            node_ip: (args.node_ip.or(file.node_ip).or(downward.node_ip))
+                .unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            namespace: (args.namespace.or(file.namespace).or(downward.namespace))
+                .unwrap_or_else(|| defaults::NAMESPACE.into()),
             cluster: args.cluster.or(file.cluster).unwrap_or_else(|| defaults::CLUSTER.into()),
             network: args.network.or(file.network).unwrap_or_default(),
             trust_domain: trust_domain(args.trust_domain.or(file.trust_domain))?,
             control,
-            pods: args.pods.or(file.pods).unwrap_or_else(|| state_dir.join(defaults::PODS)),
+            pods: Pods::new(given, || state_dir.join(defaults::PODS)),
+            guard: args.guard.or(file.guard).unwrap_or_default(),
+            pods_cgroup: args.pods_cgroup.or(file.pods_cgroup),
+            proc: (args.proc.or(file.proc))
+                .unwrap_or_else(|| if in_kube { kube::proc() } else { defaults::PROC.into() }),
             cache_dir: (args.cache_dir.or(file.cache_dir)).unwrap_or_else(|| below(defaults::CACHE_DIR)),
             pin_dir: args.pin_dir.or(file.pin_dir).unwrap_or_else(|| below(defaults::PIN_DIR)),
-            cgroup: args.cgroup.or(file.cgroup),
+            cgroup: args.cgroup.or(file.cgroup).or_else(|| if in_kube { kube::cgroup() } else { None }),
             admin_socket: (args.admin_socket.or(file.admin_socket))
                 .unwrap_or_else(|| state_dir.join(defaults::ADMIN_SOCKET)),
             admin: (args.admin.or(file.admin))
@@ -262,11 +274,34 @@ mod tests {
     fn defaults_follow_the_node() {
         let c = load(MINIMAL, ConfigArgs::default()).unwrap();
         assert_eq!(c.state_dir, Path::new("/run/weft/n1"));
-        assert_eq!(c.pods, Path::new("/run/weft/n1/pods.yaml"));
+        assert_eq!(c.pods, Pods::Listed("/run/weft/n1/pods.yaml".into()));
         assert_eq!(c.cache_dir, Path::new("/var/lib/weft/n1"));
         assert_eq!(c.metrics.port(), 15020);
         assert!(c.admin.ip().is_loopback());
         assert_eq!(c.access_log, AccessLogSettings { mode: Select::All, format: Format::Text, file: None });
+    }
+
+    #[test]
+    fn a_pod_of_kubernetes_needs_to_be_told_little() {
+        let downward = Downward {
+            node: Some("n3".into()),
+            node_ip: Some("10.9.0.3".parse().unwrap()),
+            namespace: Some("mesh".into()),
+        };
+        let load = |yaml: &str, pods: Option<&str>| {
+            let args = ConfigArgs { pods: pods.map(Into::into), ..ConfigArgs::default() };
+            Config::resolve(serde_yaml_ng::from_str(yaml).unwrap(), args, downward.clone())
+        };
+        for c in [load("{}", Some("kube")).unwrap(), load("pods: kube", None).unwrap()] {
+            assert_eq!((c.pods, c.guard), (Pods::Kube, Guard::Mesh));
+            assert_eq!((c.node.as_str(), c.namespace.as_str()), ("n3", "mesh"));
+            assert_eq!(c.control.token, Path::new("/var/run/secrets/weft/token"));
+            assert_eq!(c.control.root, Path::new("/var/run/weft/root/root-cert.pem"));
+            assert!(c.control.address.ends_with(":15012"));
+        }
+        assert_eq!(load("{node: n1, guard: all}", Some("kube")).unwrap().node, "n1", "what is said wins");
+        assert!(load("{}", None).unwrap_err().to_string().contains("node"), "elsewhere nothing is guessed");
+        assert_eq!(load(MINIMAL, Some("./kube")).unwrap().pods, Pods::Listed("./kube".into()));
     }
 
     #[test]

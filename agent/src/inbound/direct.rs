@@ -85,8 +85,7 @@ mod tests {
         }
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap();
-        let spec =
-            PodSpec { namespace: "shop".into(), name: "web-0".into(), netns: "/proc/self/ns/net".into() };
+        let spec = PodSpec::new("shop", "web-0", "/proc/self/ns/net");
         let pod = Pod::explicit(spec, "web-0".into(), server.ip()).unwrap();
         let client = "127.0.0.1:1".parse().unwrap();
         assert!(!cut(Refused { from: Some(&pod), to: &pod, socket: 1, client, server }));

@@ -1,21 +1,26 @@
 //! Which processes are agents.
 
 use super::{KernelError, maps::Table, pins::Pins};
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 /// The registered agents: process id -> when it started, so that a later process with the same id is not mistaken for
 /// one.
 pub(super) struct Agents {
     table: Table<u32, u32>,
+    /// The host's processes.
+    proc: PathBuf,
 }
 
 impl Agents {
     /// Opens the table and strikes off agents that are gone: whoever gets their id next must not inherit their rights.
-    pub(super) fn open(pins: &Pins) -> Result<Self, KernelError> {
-        let mut agents = Self { table: Table::open(pins, "AGENTS")? };
+    pub(super) fn open(pins: &Pins, proc: &Path) -> Result<Self, KernelError> {
+        let mut agents = Self { table: Table::open(pins, "AGENTS")?, proc: proc.to_owned() };
         let known: Vec<_> = agents.table.entries().collect();
         for (pid, started) in known {
-            if start_time(pid).ok() != Some(started) {
+            if start_time(&agents.proc, pid).ok() != Some(started) {
                 agents.unregister(pid)?;
             }
         }
@@ -23,8 +28,13 @@ impl Agents {
     }
 
     pub(super) fn register(&mut self, pid: u32) -> Result<(), KernelError> {
-        let started = start_time(pid).map_err(KernelError::file("read", format!("/proc/{pid}/stat")))?;
+        let path = self.proc.join(pid.to_string()).join("stat");
+        let started = start_time(&self.proc, pid).map_err(KernelError::file("read", path))?;
         self.table.put(pid, started)
+    }
+
+    pub(super) fn own_pid(&self) -> Result<u32, KernelError> {
+        own_pid(&self.proc).map_err(KernelError::file("read", self.proc.join("self")))
     }
 
     pub(super) fn unregister(&mut self, pid: u32) -> Result<(), KernelError> {
@@ -32,9 +42,16 @@ impl Agents {
     }
 }
 
+/// The number of this process where `proc` is mounted: another one than it has in a PID namespace of its own.
+pub(super) fn own_pid(proc: &Path) -> io::Result<u32> {
+    let link = fs::read_link(proc.join("self"))?;
+    let pid = link.to_str().and_then(|text| text.parse().ok());
+    pid.ok_or_else(|| io::Error::other("no number"))
+}
+
 /// When a process started, in clock ticks since boot (the lower half).
-fn start_time(pid: u32) -> io::Result<u32> {
-    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"))?;
+fn start_time(proc: &Path, pid: u32) -> io::Result<u32> {
+    let stat = fs::read_to_string(proc.join(pid.to_string()).join("stat"))?;
     started_of(&stat).ok_or_else(|| io::Error::other("unexpected format"))
 }
 
@@ -55,6 +72,7 @@ mod tests {
             "7 (we) ft) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1000 50 18446744073709551615";
         assert_eq!(started_of(stat), Some(4242));
         assert_eq!(started_of(""), None);
-        assert!(start_time(std::process::id()).is_ok());
+        assert!(start_time(Path::new("/proc"), std::process::id()).is_ok());
+        assert_eq!(own_pid(Path::new("/proc")).unwrap(), std::process::id());
     }
 }

@@ -22,6 +22,9 @@ const PROGRAMS: [&str; 6] = [
     "weft_connect6",
 ];
 
+/// Attached to the kubelet's cgroup, where there is one.
+const GUARDS: [&str; 2] = ["weft_guard4", "weft_guard6"];
+
 /// Whether every program has its pinned attachment.
 pub(super) fn is_attached(pins: &Pins) -> bool {
     PROGRAMS.iter().all(|name| pins.links().join(name).exists())
@@ -29,9 +32,28 @@ pub(super) fn is_attached(pins: &Pins) -> bool {
 
 /// Attaches every program, or replaces an earlier one.
 pub(super) fn attach(loader: &mut Loader, pins: &Pins, cgroup: &Path) -> Result<(), KernelError> {
+    attach_all(loader, pins, cgroup, &PROGRAMS)
+}
+
+/// Attaches what guards pods that are not classified, or replaces an earlier one.
+pub(super) fn guard(loader: &mut Loader, pins: &Pins, kubepods: &Path) -> Result<(), KernelError> {
+    attach_all(loader, pins, kubepods, &GUARDS)
+}
+
+/// Lets go of it.
+pub(super) fn unguard(pins: &Pins) -> Result<(), KernelError> {
+    GUARDS.iter().try_for_each(|name| super::pins::remove_link(&pins.links().join(name)))
+}
+
+fn attach_all(
+    loader: &mut Loader,
+    pins: &Pins,
+    cgroup: &Path,
+    names: &[&'static str],
+) -> Result<(), KernelError> {
     let dir = File::open(cgroup).map_err(KernelError::file("open", cgroup))?;
     let mut object = loader.load(0)?;
-    for name in PROGRAMS {
+    for &name in names {
         let pin = pins.links().join(name);
         let link = attach_one(&mut object, name, &dir, &pin)
             .map_err(|source| KernelError::Program { name, source })?;

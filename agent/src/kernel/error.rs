@@ -16,6 +16,16 @@ pub enum KernelError {
         /// What the system said.
         source: io::Error,
     },
+    /// The pods' cgroups are of v1, where programs cannot be attached.
+    #[error(
+        "{} is no cgroup of v2: pods that start are not kept from connecting before they are known; have the container \
+         runtime put them into cgroup v2, or say `guard: off`",
+        .path.display()
+    )]
+    GuardNeedsV2 {
+        /// The kubelet's cgroup.
+        path: PathBuf,
+    },
     /// There is no cgroup v2 hierarchy.
     #[error("no cgroup2 file system is mounted: mount one (mount -t cgroup2 none /sys/fs/cgroup/unified)")]
     NoCgroup,

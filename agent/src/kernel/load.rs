@@ -5,6 +5,7 @@ use super::{
     agents::Agents,
     attach,
     flows::{self, Diags},
+    guard::Outside,
     maps::{self, NAMES, Raw, Table},
     pins::{self, Pins},
     reconcile::Reconciler,
@@ -35,6 +36,15 @@ pub struct KernelConfig {
     pub cgroup: Option<PathBuf>,
     /// Room for addresses of the mesh, when the maps are made; `None` for half a million.
     pub max_addresses: Option<u32>,
+    /// Where the host's processes are seen: `/proc`, or where that of the host is mounted.
+    pub proc: PathBuf,
+}
+
+impl KernelConfig {
+    /// What most nodes need, with the pins in `pin_dir`.
+    pub fn new(pin_dir: impl Into<PathBuf>) -> Self {
+        Self { pin_dir: pin_dir.into(), cgroup: None, max_addresses: None, proc: "/proc".into() }
+    }
 }
 
 /// The kernel's side of the node: the one writer of its maps.
@@ -42,7 +52,7 @@ pub struct Kernel {
     pub(super) pins: Pins,
     cgroup: PathBuf,
     pub(super) loader: Loader,
-    config: Config,
+    pub(super) config: Config,
     /// The programs that are attached are the ones of this agent's object.
     pub(super) current: bool,
     pub(super) workloads: Table<u64, Workload>,
@@ -50,6 +60,7 @@ pub struct Kernel {
     /// Marks listeners as the agent's.
     pub(super) ours: SkStorage<MapData, u32>,
     pub(super) agents: Agents,
+    pub(super) outside: Outside,
     pub(super) reconciler: Reconciler,
     /// At knowing what the maps hold.
     turn: Turn,
@@ -89,7 +100,8 @@ impl Kernel {
             workloads: Table::open(&pins, "WORKLOADS")?,
             listeners: maps::open(&pins, "LISTENERS")?,
             ours: maps::open(&pins, "OURS")?,
-            agents: Agents::open(&pins)?,
+            agents: Agents::open(&pins, &config.proc)?,
+            outside: Outside::open(&pins)?,
             reconciler: Reconciler::open(&pins)?,
             diags: Diags::default(),
             cgroup,
@@ -114,7 +126,12 @@ impl Kernel {
 
     /// Tells the programs whether `DESTINATIONS` lacks something.
     pub(super) fn set_incomplete(&mut self, incomplete: bool) -> Result<(), KernelError> {
-        let flags = if incomplete { config::INCOMPLETE } else { 0 };
+        self.set_flag(config::INCOMPLETE, incomplete)
+    }
+
+    /// Tells the programs one thing about the node.
+    pub(super) fn set_flag(&mut self, flag: u32, set: bool) -> Result<(), KernelError> {
+        let flags = if set { self.config.flags | flag } else { self.config.flags & !flag };
         if self.config.flags != flags {
             self.config.flags = flags;
             self.changed()?;
@@ -149,8 +166,12 @@ impl Kernel {
         self.turn.leave();
     }
 
-    /// Makes the process with this id (in the initial PID namespace: what `readlink /proc/self` says on the host's
-    /// procfs) an agent: its connections from pods are not captured. Several may be registered during a hand-over.
+    /// The id of this process in the initial PID namespace, which the programs see.
+    pub fn own_pid(&self) -> Result<u32, KernelError> {
+        self.agents.own_pid()
+    }
+
+    /// Makes the process with this id (in the initial PID namespace: see [`Kernel::own_pid`]) an agent: its connections from pods are not captured. Several may be registered during a hand-over.
     pub fn register_agent(&mut self, pid: u32) -> Result<(), KernelError> {
         self.agents.register(pid)
     }

@@ -10,6 +10,7 @@ pub(super) const NAMES: &[&str] = &[
     "CONFIG",
     "AGENTS",
     "WORKLOADS",
+    "OUTSIDE",
     "DESTINATIONS",
     "SERVICES",
     "BACKENDS",

@@ -107,6 +107,7 @@ fn entries_of(pins: &Pins, name: &'static str) -> Result<Option<usize>, KernelEr
     }
     match name {
         "AGENTS" => count::<u32, u32>(pins, name),
+        "OUTSIDE" => count::<u64, u32>(pins, name),
         "WORKLOADS" => count::<u64, abi::Workload>(pins, name),
         "ARRIVALS" => count::<abi::ArrivalKey, abi::Arrival>(pins, name),
         _ => Ok(None),

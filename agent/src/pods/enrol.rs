@@ -1,9 +1,11 @@
 //! Enrolment: bringing pods into the mesh and letting them go, as the source and the snapshot have it.
 
+mod addresses;
 mod others;
+mod outside;
 
 use super::{
-    Pod, PodSpec,
+    Netns, Pod, PodSpec, Sandbox,
     listeners::{self, ListenerName, Role},
     plan::{Cause, PodName, Present, plan},
     roster::{Listed, Roster, Standing},
@@ -15,11 +17,13 @@ use crate::{
     kernel::{Enrolment, EnrolmentFlags, Kernel, KernelError, LocalPod},
     lanes::{Lanes, Serve},
 };
+use addresses::own_addresses;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::TcpListener,
+    net::{IpAddr, TcpListener},
     os::fd::{AsFd, BorrowedFd},
+    path::PathBuf,
     sync::{Arc, Mutex},
 };
 use weft_ebpf_abi::LISTENER_SLOTS;
@@ -30,13 +34,16 @@ use weft_model::{Identity, Name, Snapshot, Workload};
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
     /// Its namespace cannot be opened.
-    #[error("cannot open the network namespace {path}: {source}; is the path in the list of pods right?")]
+    #[error("cannot open the network namespace {at}: {source}; is the path in the list of pods right?")]
     Netns {
-        /// The path.
-        path: String,
+        /// Which.
+        at: String,
         /// Why.
         source: io::Error,
     },
+    /// It has no address yet.
+    #[error("the pod has no address yet: its CNI plugin is still at work, or has failed")]
+    NoAddress,
     /// No listener.
     #[error("cannot listen in the pod ({role}): {source}")]
     Listen {
@@ -59,6 +66,8 @@ pub struct Enroller {
     pub node: String,
     /// The network of its pods.
     pub network: Name,
+    /// Where the host's processes are seen, and sysctls may be written.
+    pub proc: PathBuf,
     /// The kernel's side.
     pub kernel: Arc<Mutex<Kernel>>,
     /// Holds the listeners beyond this process.
@@ -84,19 +93,23 @@ pub struct Enroller {
     told: Option<(u64, Vec<LocalPod>)>,
     /// Why that failed, if it did.
     map_error: Option<String>,
+    /// Why pods outside of the mesh do not pass, where they do not.
+    guard_error: Option<String>,
 }
 
 /// A pod that is enrolled.
 struct Enrolled {
     pod: Arc<Pod>,
     workload: Arc<Workload>,
+    /// The workload's, or while those are not known what the namespace has.
+    addresses: Vec<IpAddr>,
     listeners: BTreeMap<ListenerName, TcpListener>,
 }
 
 impl Enroller {
     /// An enroller that has enrolled nothing yet.
     pub fn new(
-        (node, network): (String, Name),
+        (node, network, proc): (String, Name, PathBuf),
         kernel: Arc<Mutex<Kernel>>,
         keeper: Arc<KeeperClient>,
         lanes: Lanes,
@@ -104,10 +117,12 @@ impl Enroller {
         inherited: BTreeMap<ListenerName, TcpListener>,
     ) -> Self {
         let roster = Arc::default();
-        let (enrolled, leaving, failed, others_forgotten, waiting, told, map_error) = <_>::default();
+        let (enrolled, leaving, failed, others_forgotten, waiting, told, map_error, guard_error) =
+            <_>::default();
         Self {
             node,
             network,
+            proc,
             kernel,
             keeper,
             lanes,
@@ -121,6 +136,7 @@ impl Enroller {
             waiting,
             told,
             map_error,
+            guard_error,
         }
     }
 
@@ -133,11 +149,13 @@ impl Enroller {
     /// for one pod is logged and tried again the next time; the others do not notice.
     pub async fn sync(&mut self, listed: &[PodSpec], snapshot: &Snapshot) {
         let present = self.enrolled.iter().map(|(name, e)| {
-            let (spec, addresses) = (e.pod.spec.clone(), e.workload.addresses.clone());
+            let (spec, addresses) = (e.pod.spec.clone(), e.addresses.clone());
             let always_encrypt = e.workload.always_encrypt;
             (name.clone(), Present { spec, addresses, always_encrypt, is_there: e.pod.is_there() })
         });
         let plan = plan(listed, &present.collect(), snapshot, &self.node);
+        // First: a pod that leaves the mesh is not to wait meanwhile as if nobody knew it.
+        self.pass(listed);
         for (name, cause) in plan.leave {
             self.leave(&name, cause).await;
         }
@@ -157,6 +175,7 @@ impl Enroller {
             // Each pod takes the kernel a while: probes and people need not wait for all of them.
             tokio::task::yield_now().await;
         }
+        self.pass_only(listed);
         self.failed.retain(|name, _| listed.iter().any(|s| (&s.namespace, &s.name) == (&name.0, &name.1)));
         self.tell_kernel(snapshot);
         self.follow_identities(snapshot);
@@ -167,8 +186,11 @@ impl Enroller {
     /// Brings the kernel's maps to what `snapshot` says, unless they are there already: with many workloads that is the work
     /// of milliseconds, and this is called each second.
     fn tell_kernel(&mut self, snapshot: &Snapshot) {
-        let local =
-            self.enrolled.values().map(|e| LocalPod { cookie: e.pod.cookie(), uid: e.pod.workload.clone() });
+        let local = self.enrolled.values().map(|e| LocalPod {
+            cookie: e.pod.cookie(),
+            uid: e.pod.workload.clone(),
+            addresses: if e.workload.addresses.is_empty() { e.addresses.clone() } else { Vec::new() },
+        });
         let now = (snapshot.version, local.collect::<Vec<_>>());
         let mut kernel = lock(&self.kernel);
         // While another agent writes to the maps, what this one told them need not stand.
@@ -244,19 +266,30 @@ impl Enroller {
     async fn enter(&mut self, spec: PodSpec, workload: Arc<Workload>) -> Result<(), EnrolError> {
         let name = (spec.namespace.clone(), spec.name.clone());
         if let Some(known) = self.enrolled.get_mut(&name) {
+            if !workload.addresses.is_empty() {
+                known.addresses.clone_from(&workload.addresses);
+            }
             known.workload = workload;
             return enrol(&mut lock(&self.kernel), known);
         }
-        let path = spec.netns.display().to_string();
+        let at = spec.netns.to_string();
         let pod = Pod::open(spec, workload.uid.clone());
-        let pod = Arc::new(pod.map_err(|source| EnrolError::Netns { path, source })?);
+        let pod = Arc::new(pod.map_err(|source| EnrolError::Netns { at, source })?);
         let is_known = lock(&self.kernel).is_enrolled(pod.cookie());
         if is_known {
             self.waiting.insert(name.clone(), pod.cookie());
         }
-        routes::prepare(&pod.netns)?;
+        let addresses = match &workload.addresses[..] {
+            // Control hears of them from the kubelet, when containers may run already.
+            [] => own_addresses(&pod.netns),
+            known => known.to_vec(),
+        };
+        if addresses.is_empty() {
+            return Err(EnrolError::NoAddress);
+        }
+        routes::prepare(&pod.netns, &self.proc)?;
         let listeners = self.listen(&pod)?;
-        let entry = Enrolled { pod: pod.clone(), workload, listeners };
+        let entry = Enrolled { pod: pod.clone(), workload, addresses, listeners };
         let entered = match self.serve(&entry).await {
             Ok(()) => enrol(&mut lock(&self.kernel), &entry),
             Err(error) => Err(error),
@@ -340,7 +373,7 @@ impl Enroller {
     }
 
     async fn leave(&mut self, name: &PodName, cause: Cause) {
-        let Some(Enrolled { pod, workload, listeners }) = self.enrolled.remove(name) else { return };
+        let Some(Enrolled { pod, addresses, listeners, .. }) = self.enrolled.remove(name) else { return };
         // The maps forget what they said of it, and it may come back at once.
         self.told = None;
         if let Err(error) = lock(&self.kernel).leave(pod.cookie()) {
@@ -351,7 +384,7 @@ impl Enroller {
         }
         match cause {
             Cause::Vanished => {
-                tracing::warn!(pod = %pod.spec, netns = %pod.spec.netns.display(),
+                tracing::warn!(pod = %pod.spec, netns = %pod.spec.netns,
                     "the pod's network namespace has vanished; its connections are cut");
                 pod.vanish();
             }
@@ -365,7 +398,7 @@ impl Enroller {
                 self.leaving.push(pod);
             }
         }
-        self.lanes.forget(&workload.addresses).await;
+        self.lanes.forget(&addresses).await;
     }
 
     /// Undoes the routing of pods that have left, as soon as no connection needs it any more.
@@ -392,7 +425,7 @@ fn enrol(kernel: &mut Kernel, entry: &Enrolled) -> Result<(), EnrolError> {
     Ok(kernel.enrol(&Enrolment {
         netns,
         cookie: entry.pod.cookie(),
-        addresses: &entry.workload.addresses,
+        addresses: &entry.addresses,
         outbound: &of(Role::Outbound),
         inbound: &of(Role::Inbound),
         hbone: &of(Role::Hbone),

@@ -26,11 +26,21 @@ thread_local! {
 impl Netns {
     /// Opens the namespace at `path`, such as `/run/netns/web` or `/proc/123/ns/net`.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let fd = OwnedFd::from(File::open(path)?);
+        Self::of(File::open(path)?.into())
+    }
+
+    /// The namespace that `fd` is.
+    pub fn of(fd: OwnedFd) -> io::Result<Self> {
         let probe =
             within(fd.as_fd(), || socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None))?;
         let cookie = netns_cookie(probe)?;
         Ok(Self { fd: Some(fd), cookie })
+    }
+
+    /// The same namespace, open once more.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let fd = self.fd.as_ref().map(OwnedFd::try_clone).transpose()?;
+        Ok(Self { fd, cookie: self.cookie })
     }
 
     /// The namespace that the agent itself is in.

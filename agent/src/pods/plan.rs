@@ -1,6 +1,6 @@
 //! Who enters the mesh and who leaves it: a pure comparison of what should be with what is.
 
-use super::PodSpec;
+use super::{PodSpec, Sandbox};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use weft_model::{Name, Snapshot, Workload};
 
@@ -51,18 +51,21 @@ pub fn plan(
     let mut wanted = BTreeMap::new();
     for spec in listed {
         let workload = snapshot.workload_of_pod(&spec.namespace, &spec.name);
-        let workload = workload.filter(|w| w.is_meshed() && &*w.node == node);
+        let workload = workload.filter(|w| {
+            w.is_meshed() && &*w.node == node && spec.meshed != Some(false) && spec.netns != Sandbox::Awaited
+        });
         wanted.insert((spec.namespace.clone(), spec.name.clone()), (spec, workload));
     }
     for (name, present) in enrolled {
         let cause = match wanted.get(name) {
             _ if !present.is_there => Cause::Vanished,
             None => Cause::Unlisted,
-            Some((spec, _)) if **spec != present.spec => Cause::Unlisted,
+            Some((spec, _)) if spec.netns != present.spec.netns => Cause::Unlisted,
             Some((_, None)) => Cause::Unmeshed,
             Some((_, Some(workload))) => {
-                let told = (&present.addresses, present.always_encrypt);
-                if told != (&workload.addresses, workload.always_encrypt) {
+                // None yet: those that the namespace has go on to hold.
+                let same = workload.addresses.is_empty() || workload.addresses == present.addresses;
+                if !same || workload.always_encrypt != present.always_encrypt {
                     plan.enter.push((present.spec.clone(), Arc::clone(workload)));
                 }
                 continue;
@@ -85,7 +88,7 @@ mod tests {
     use weft_model::{Delta, SnapshotStore, workload::Tunnel};
 
     fn spec(name: &str) -> PodSpec {
-        PodSpec { namespace: "shop".into(), name: name.into(), netns: format!("/run/netns/{name}").into() }
+        PodSpec::new("shop", name, &*format!("/run/netns/{name}"))
     }
 
     fn workload(name: &str, node: &str, tunnel: Tunnel) -> Delta {

@@ -1,10 +1,16 @@
 //! A pod that the agent serves.
 
 use super::{
-    Netns, PodSpec,
+    Netns, PodSpec, Sandbox,
     routes::{self, RouteError},
 };
-use std::{io, net::IpAddr, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use std::{
+    io,
+    net::IpAddr,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use weft_model::{Snapshot, Workload, WorkloadUid};
@@ -29,8 +35,8 @@ pub struct Pod {
     pub workload: WorkloadUid,
     /// Where its application is reached.
     pub application: Application,
-    /// Device and inode of the namespace: a path may come to stand for another one.
-    file: (u64, u64),
+    /// Device and inode of the namespace where it is at a path, which may come to stand for another one.
+    file: Option<(PathBuf, u64, u64)>,
     /// Whether deliveries stay inside it.
     routed: OnceCell<()>,
     left: CancellationToken,
@@ -40,8 +46,15 @@ pub struct Pod {
 impl Pod {
     /// Opens the namespace of `spec`.
     pub fn open(spec: PodSpec, workload: WorkloadUid) -> io::Result<Self> {
-        let netns = Netns::open(&spec.netns)?;
-        let file = file_of(&spec.netns)?;
+        let (netns, file) = match &spec.netns {
+            Sandbox::At(path) => {
+                let netns = Netns::open(path)?;
+                let (device, inode) = file_of(path)?;
+                (netns, Some((path.clone(), device, inode)))
+            }
+            Sandbox::Held(netns) => (netns.try_clone()?, None),
+            Sandbox::Awaited => return Err(io::ErrorKind::NotFound.into()),
+        };
         let (routed, left, gone) = <_>::default();
         Ok(Self { spec, netns, workload, application: Application::InPod, file, routed, left, gone })
     }
@@ -63,9 +76,11 @@ impl Pod {
         self.netns.cookie()
     }
 
-    /// Whether its path still leads to its namespace.
+    /// Whether its path still leads to its namespace. Of one that the source holds, the source says that it is gone.
     pub fn is_there(&self) -> bool {
-        file_of(&self.spec.netns).is_ok_and(|file| file == self.file)
+        self.file
+            .as_ref()
+            .is_none_or(|(path, device, inode)| file_of(path).is_ok_and(|file| file == (*device, *inode)))
     }
 
     /// Makes sure that what is delivered stays inside it, answers included. It costs every later connection of the pod something,

@@ -54,10 +54,11 @@ pub enum RouteError {
     },
 }
 
-/// Prepares the pod: answers carry the mark of the question. Doing it twice changes nothing.
-pub fn prepare(netns: &Netns) -> Result<(), RouteError> {
+/// Prepares the pod: answers carry the mark of the question. Doing it twice changes nothing. `proc` is any proc file system that
+/// may be written: that of a container may not.
+pub fn prepare(netns: &Netns, proc: &Path) -> Result<(), RouteError> {
     for name in families(netns).flat_map(sysctls) {
-        let set = || std::fs::write(Path::new("/proc/sys").join(name), "1");
+        let set = || std::fs::write(proc.join("sys").join(name), "1");
         netns.enter(set).map_err(|source| RouteError::Sysctl { name, source })?;
     }
     Ok(())

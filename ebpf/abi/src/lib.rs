@@ -21,7 +21,7 @@ pub use lookup::{
 pub use stat::{STATS, Stat};
 
 /// The version of everything in this crate. Pinned maps of another version are not reopened.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The port on which meshed workloads accept HBONE.
 pub const HBONE_PORT: u16 = 15008;

@@ -26,6 +26,8 @@ pub struct Config {
 pub mod config {
     /// `DESTINATIONS` had no room for all that the mesh knows: what is not in it may be the mesh's all the same.
     pub const INCOMPLETE: u32 = 1;
+    /// A pod that is not classified may connect to nothing, also outside of the mesh.
+    pub const GUARD_ALL: u32 = 1 << 1;
 }
 
 /// Flags of a [`Workload`].
@@ -63,6 +65,8 @@ pub mod destination {
     pub const ALLOW_ALL: u32 = 1;
     /// Never direct: a waypoint stands before it, or its namespace always encrypts.
     pub const TO_AGENT: u32 = 1 << 1;
+    /// A service of which no endpoint is in the mesh: nothing about connections to it is protected.
+    pub const OUTSIDE: u32 = 1 << 2;
 }
 
 /// `DESTINATIONS[addr]`: an address that the mesh knows.

@@ -22,10 +22,12 @@ pub enum Stat {
     EventsLost,
     /// Records that a full map, or a lack of memory, turned away.
     RecordsLost,
+    /// Connections of pods that were not classified yet, refused.
+    Guarded,
 }
 
 /// Every counter, with its name.
-pub const STATS: [(Stat, &str); 9] = [
+pub const STATS: [(Stat, &str); 10] = [
     (Stat::Passed, "passed"),
     (Stat::Direct, "direct"),
     (Stat::Captured, "captured"),
@@ -35,6 +37,7 @@ pub const STATS: [(Stat, &str); 9] = [
     (Stat::Orphaned, "orphaned"),
     (Stat::EventsLost, "events_lost"),
     (Stat::RecordsLost, "records_lost"),
+    (Stat::Guarded, "guarded"),
 ];
 
 #[cfg(test)]

@@ -204,7 +204,7 @@ fn forget(socket: *mut bpf_sock) {
 
 /// Makes `connect` fail with `errno`.
 #[inline(always)]
-fn fail(errno: i32) -> i32 {
+pub(super) fn fail(errno: i32) -> i32 {
     // SAFETY: the helper takes any errno. Should it refuse, the call fails with EPERM all the same.
     let _ = unsafe { bpf_set_retval(-errno) };
     REFUSE

@@ -24,6 +24,9 @@ pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 pub static AGENTS: HashMap<u32, u32> = HashMap::with_max_entries(64, 0);
 #[map]
 pub static WORKLOADS: HashMap<u64, Workload> = HashMap::with_max_entries(4096, SPARSE);
+/// Pods of the node that are known not to take part, by cookie; the value says nothing.
+#[map]
+pub static OUTSIDE: HashMap<u64, u32> = HashMap::with_max_entries(1 << 14, SPARSE);
 #[map]
 pub static DESTINATIONS: HashMap<Addr, Destination> = HashMap::with_max_entries(1 << 19, SPARSE);
 #[map]

@@ -3,6 +3,7 @@
 
 mod connect;
 mod getpeername;
+mod guard;
 mod log;
 mod lookup;
 mod maps;

@@ -164,7 +164,7 @@ fn a_policy_that_comes_later_cuts_them_and_no_others() -> Result<()> {
     }
     let mut stage = Stage::new()?;
     let (app, other_port) = (stage.db.listen(8080)?, stage.db.listen(9090)?);
-    let spec = PodSpec { namespace: "shop".into(), name: "db".into(), netns: stage.db.netns.path() };
+    let spec = PodSpec::new("shop", "db", stage.db.netns.path());
     let pods = [(stage.db.cookie, Arc::new(Pod::open(spec, "db".into())?))].into_iter().collect();
     let mut held = Vec::new();
     for address in stage.db.addresses {

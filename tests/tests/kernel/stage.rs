@@ -6,6 +6,8 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
+    path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use weft_agent::{
@@ -20,7 +22,7 @@ use weft_model::{
     service::ServicePort,
     workload::{PortMapping, Tunnel},
 };
-use weft_tests::{Netns, Run};
+use weft_tests::{Netns, Place, Run};
 
 /// How long anything here may take.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -53,7 +55,7 @@ pub struct Stage {
     pub db: TestPod,
     pub other: TestPod,
     // Last: its end removes the namespaces.
-    pub run: Run,
+    pub run: Arc<Run>,
 }
 
 impl Stage {
@@ -76,7 +78,7 @@ impl Stage {
 
     /// Builds it with maps for so many addresses.
     pub fn with_room_for(max_addresses: Option<u32>) -> Result<Self> {
-        let run = Run::unique("kernel")?;
+        let run = Arc::new(Run::unique("kernel")?);
         let names = ["node", "web", "db", "other"].map(|n| format!("{}-{n}", run.name()));
         let made = Netns::create(&names)?;
         let [node, web, db, other]: [Netns; 4] = made.try_into().ok().context("four namespaces")?;
@@ -84,8 +86,8 @@ impl Stage {
         let pods = [(web, 2_u8), (db, 3), (other, 4)].map(|(netns, n)| pod(&node, netns, n));
         let [web, db, other] = pods;
         let (web, db, other) = (web?, db?, other?);
-        let pin_dir = format!("/sys/fs/bpf/{}/node", run.name()).into();
-        let config = KernelConfig { pin_dir, cgroup: None, max_addresses };
+        let pin_dir = format!("/sys/fs/bpf/{}/node", run.name());
+        let config = KernelConfig { max_addresses, ..KernelConfig::new(pin_dir) };
         let kernel = node.run(|| Ok(Kernel::load(&config)?))?;
         let store = SnapshotStore::default();
         store.apply(vec![
@@ -115,8 +117,11 @@ impl Stage {
 
     /// Brings the maps up to the snapshot, or tells what could not be written.
     pub fn try_reconcile(&mut self) -> Result<Plan, KernelError> {
-        let pods = [(&self.web, "web"), (&self.db, "db")]
-            .map(|(pod, name)| LocalPod { cookie: pod.cookie, uid: name.into() });
+        let pods = [(&self.web, "web"), (&self.db, "db")].map(|(pod, name)| LocalPod {
+            cookie: pod.cookie,
+            uid: name.into(),
+            addresses: Vec::new(),
+        });
         self.kernel.reconcile(&self.store.load(), &"".into(), &pods)
     }
 
@@ -198,6 +203,12 @@ pub fn agent_listener(netns: &Netns, role: Role, index: usize) -> Result<TcpList
 }
 
 impl TestPod {
+    /// Where a process of this pod runs whose cgroup is `cgroup`.
+    pub fn place(&self, run: &Arc<Run>, cgroup: &Path) -> Place {
+        let name = self.netns.name().to_owned();
+        Place { name, netns: self.netns.clone(), cgroup: cgroup.to_owned(), run: run.clone() }
+    }
+
     /// An application that listens on both families. Its first connection is what [`accept`] answers.
     pub fn listen(&self, port: u16) -> Result<TcpListener> {
         self.netns.run(|| {
@@ -293,7 +304,7 @@ pub fn catalog(behind: &[(&str, &[IpAddr])]) -> Vec<Delta> {
     let mut deltas = vec![Delta::Service(service)];
     for (name, addresses) in behind {
         let Delta::Workload(mut w) = workload(name, addresses) else { continue };
-        std::sync::Arc::make_mut(&mut w.services)
+        Arc::make_mut(&mut w.services)
             .insert(key.clone(), vec![PortMapping { service_port: SERVICE_PORT, target_port: TARGET_PORT }]);
         deltas.push(Delta::Workload(w));
     }

@@ -15,6 +15,8 @@ pub struct LocalPod {
     pub cookie: u64,
     /// The workload it is.
     pub uid: WorkloadUid,
+    /// Addresses that it has in its namespace, while the mesh knows none of it.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// The contents of the maps.
@@ -65,7 +67,7 @@ impl Desired {
             let guarded = local.workload.always_encrypt || local.workload.waypoint.is_some();
             let flags = to_agent(guarded) | if open { destination::ALLOW_ALL } else { 0 };
             let known = Destination { cookie: local.pod.cookie, kind: destination::WORKLOAD, flags };
-            for ip in &local.workload.addresses {
+            for ip in local.workload.addresses.iter().chain(&local.pod.addresses) {
                 desired.destinations.insert((*ip).into(), known);
             }
         }
@@ -86,7 +88,10 @@ impl Desired {
         locals: &FxHashMap<&str, &Local<'_>>,
         network: &Name,
     ) {
-        let known = Destination { cookie: 0, kind: destination::SERVICE, flags: 0 };
+        let is_outside = entry.service.waypoint.is_none()
+            && entry.endpoints.all().iter().all(|endpoint| !endpoint.workload.is_meshed());
+        let flags = if is_outside { destination::OUTSIDE } else { 0 };
+        let known = Destination { cookie: 0, kind: destination::SERVICE, flags };
         self.destinations.insert(vip.into(), known);
         for port in &entry.service.ports {
             let at = Endpoint::new(vip.into(), port.service_port);

@@ -21,7 +21,7 @@ fn put(w: Workload) -> Delta {
 }
 
 fn local(name: &str, cookie: u64) -> LocalPod {
-    LocalPod { cookie, uid: name.into() }
+    LocalPod { cookie, uid: name.into(), addresses: Vec::new() }
 }
 
 /// `web` (cookie 1) and `db` (cookie 2) on this node, `far` elsewhere, `plain` not in the mesh.

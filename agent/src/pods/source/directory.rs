@@ -155,7 +155,7 @@ pub fn read_listing(path: &Path) -> Result<Vec<PodSpec>, ListingError> {
     pods.dedup_by(|b, a| {
         let twice = (&a.namespace, &a.name) == (&b.namespace, &b.name);
         if twice && a.netns != b.netns {
-            tracing::error!(pod = %a, first = %a.netns.display(), second = %b.netns.display(),
+            tracing::error!(pod = %a, first = %a.netns, second = %b.netns,
                 "listed twice with different network namespaces; the first one holds");
         }
         twice

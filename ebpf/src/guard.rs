@@ -1,0 +1,91 @@
+//! What a pod may do before it is known whether it takes part in the mesh.
+
+use crate::World;
+use weft_ebpf_abi::{Endpoint, destination};
+
+/// Whether a connection to `to` waits until its pod is classified. What is outside of the mesh does not: it would go on
+/// untouched afterwards as well, and pods of the system must get there whatever becomes of the agent. `all` makes it wait, too.
+#[inline(always)]
+pub fn must_wait<W: World>(world: &W, all: bool, to: &Endpoint) -> bool {
+    if to.addr.is_loopback() || to.addr.is_unspecified() {
+        return false;
+    }
+    match world.destination(&to.addr) {
+        Some(known) => all || known.flags & destination::OUTSIDE == 0,
+        None => all || world.is_incomplete(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use core::net::SocketAddr;
+    use std::collections::BTreeMap;
+    use weft_ebpf_abi::{Addr, Backend, BackendKey, Destination, PairKey, Service};
+
+    #[derive(Default)]
+    struct Table {
+        destinations: BTreeMap<Addr, Destination>,
+        incomplete: bool,
+    }
+
+    impl World for Table {
+        fn destination(&self, addr: &Addr) -> Option<Destination> {
+            self.destinations.get(addr).copied()
+        }
+        fn service(&self, _: &Endpoint) -> Option<Service> {
+            None
+        }
+        fn backend(&self, _: &BackendKey) -> Option<Backend> {
+            None
+        }
+        fn pair(&self, _: &PairKey) -> Option<u32> {
+            None
+        }
+        fn is_incomplete(&self) -> bool {
+            self.incomplete
+        }
+        fn changed_ns(&self) -> u64 {
+            0
+        }
+        fn flags(&self, _: u64) -> Option<u32> {
+            None
+        }
+        fn random(&self) -> u32 {
+            0
+        }
+    }
+
+    fn at(text: &str) -> Endpoint {
+        text.parse::<SocketAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn what_leads_into_the_mesh_waits_and_the_rest_does_not() {
+        let mut world = Table::default();
+        let service = |flags| Destination { kind: destination::SERVICE, flags, ..Destination::default() };
+        let workload = Destination { kind: destination::WORKLOAD, ..Destination::default() };
+        world.destinations.insert(at("10.0.0.2:0").addr, workload);
+        world.destinations.insert(at("10.96.0.1:0").addr, service(destination::OUTSIDE));
+        world.destinations.insert(at("10.96.0.2:0").addr, service(0));
+        for (to, waits) in [
+            ("10.0.0.2:80", true),
+            ("10.96.0.2:80", true),
+            ("10.96.0.1:443", false),
+            ("192.0.2.1:443", false),
+            ("127.0.0.1:80", false),
+            ("[::1]:80", false),
+            ("0.0.0.0:80", false),
+        ] {
+            assert_eq!(must_wait(&world, false, &at(to)), waits, "{to}");
+        }
+        assert!(
+            must_wait(&world, true, &at("10.96.0.1:443")) && must_wait(&world, true, &at("192.0.2.1:443"))
+        );
+        assert!(!must_wait(&world, true, &at("127.0.0.1:80")), "what stays in the pod is its own");
+        world.incomplete = true;
+        assert!(must_wait(&world, false, &at("192.0.2.1:443")), "it may be the mesh's");
+    }
+}

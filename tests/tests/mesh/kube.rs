@@ -1,0 +1,158 @@
+//! Agents that find their pods themselves, as on a node of Kubernetes: control says which pods there are, cgroups and processes
+//! where.
+
+use crate::stage::{DIRECT, SOON, TUNNEL, Way, fails_with, well};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use std::fs;
+use weft_tests::{Mesh, app, cgroup, eventually, mesh::Options, require_kernel};
+
+/// The bookshop, with agents that are told of no pods.
+fn bookshop(purpose: &str) -> Result<Mesh> {
+    let mut options = Options::default();
+    options.agent.insert("pods".into(), json!("kube"));
+    Mesh::bookshop_with(purpose, &options)
+}
+
+/// Into the mesh, from a pod on the same node that is not of it.
+const BESIDE: Way = Way { path: "plain", from: "bookshop/payments", to: "bookshop/reviews" };
+/// Out of the mesh.
+const OUT: Way = Way { path: "pass", from: "bookshop/payments", to: "legacy/desk" };
+
+fn counter(mesh: &Mesh, node: &str, name: &str) -> Result<u64> {
+    let bpf = mesh.agents[node].ask(&["bpf"])?;
+    let found = bpf["counters"].as_array().context("no counters")?.iter().find(|c| c["name"] == name);
+    let value = found.with_context(|| format!("no counter {name}: {bpf}"))?["value"].clone();
+    value.as_u64().or_else(|| value.as_str()?.parse().ok()).context("no number")
+}
+
+fn states(mesh: &Mesh, node: &str) -> Result<Vec<(String, String)>> {
+    let status = mesh.agents[node].ask(&["status"])?;
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let pods = status["pods"].as_array().context("no pods")?;
+    Ok(pods.iter().map(|p| (text(&p["name"]), text(&p["state"]))).collect())
+}
+
+#[test]
+fn pods_are_found_and_carried_and_those_outside_pass() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mesh = bookshop("kube-found")?;
+    let _desk = app::serve_http(mesh.pod(OUT.to)?, 8080)?;
+    for way in [TUNNEL, DIRECT, OUT] {
+        for to in way.targets(&mesh, 8080)? {
+            well(way.path, &way.call(&mesh, &["get", &to.to_string()])?)?;
+        }
+    }
+    // Known to be outside of the mesh, so it may go on into it, and is judged there.
+    let into = Way { path: "plain", from: "legacy/desk", to: "bookshop/reviews" };
+    for to in into.targets(&mesh, 8080)? {
+        let got = into.call(&mesh, &["get", &to.to_string()])?;
+        ensure!(got["error"] != "ECONNREFUSED", "it waits as if nobody knew it: {got}");
+    }
+    for node in ["node-a", "node-b"] {
+        ensure!(counter(&mesh, node, "guarded")? == 0, "nobody was kept waiting");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pod_that_control_does_not_know_waits_until_it_does() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mesh = bookshop("kube-unknown")?;
+    let _desk = app::serve_http(mesh.pod(OUT.to)?, 8080)?;
+    let file = "33-payments.yaml";
+    let text = fs::read_to_string(mesh.control.manifests.join(file))?;
+    mesh.control.delete(file)?;
+    eventually(SOON, || {
+        let states = states(&mesh, "node-b")?;
+        ensure!(!states.iter().any(|(name, _)| name == "payments"), "{states:?}");
+        Ok(())
+    })?;
+    for to in BESIDE.targets(&mesh, 8080)? {
+        let got = BESIDE.call(&mesh, &["get", &to.to_string()])?;
+        fails_with("into the mesh", &got, &["ECONNREFUSED"])?;
+    }
+    ensure!(counter(&mesh, "node-b", "guarded")? >= 2, "it is counted");
+    for to in OUT.targets(&mesh, 8080)? {
+        well("out of the mesh", &OUT.call(&mesh, &["get", &to.to_string()])?)?;
+    }
+    // Outside of the mesh by its own label: it passes. Then in it.
+    let disabled =
+        text.replacen("    app: payments\n", "    app: payments\n    weft.dev/mesh: disabled\n", 1);
+    ensure!(disabled != text, "the example has changed");
+    for manifest in [&disabled, &text] {
+        mesh.control.apply(file, manifest)?;
+        for to in BESIDE.targets(&mesh, 8080)? {
+            eventually(SOON, || well("known", &BESIDE.call(&mesh, &["get", &to.to_string()])?))?;
+        }
+    }
+    eventually(SOON, || {
+        let states = states(&mesh, "node-b")?;
+        ensure!(states.contains(&("payments".into(), "enrolled".into())), "{states:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_agent_that_starts_without_control_knows_its_pods() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mut mesh = bookshop("kube-cached")?;
+    let cache = mesh.cluster.run.directory().join("node-b/cache/state");
+    eventually(SOON, || {
+        ensure!(cache.exists(), "not written yet");
+        Ok(())
+    })?;
+    weft_tests::process::kill_group(mesh.control.process().id());
+    let agent = mesh.agent("node-b")?;
+    weft_tests::process::kill_group(agent.id());
+    agent.process().wait(SOON)?;
+    agent.start_again()?;
+    agent.wait_ready()?;
+    let found = states(&mesh, "node-b")?;
+    ensure!(found.contains(&("reviews".into(), "enrolled".into())), "{found:?}");
+    for way in [TUNNEL, DIRECT] {
+        for to in way.targets(&mesh, 8080)? {
+            well("without control", &way.call(&mesh, &["get", &to.to_string()])?)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pod_whose_sandbox_ends_is_let_go_and_comes_back_with_the_next() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mut mesh = bookshop("kube-sandbox")?;
+    let place = mesh.pod("bookshop/payments")?.place.clone();
+    let pod = place.cgroup.parent().context("no pod")?.to_owned();
+    cgroup::remove(&pod)?;
+    mesh.agent("node-b")?;
+    eventually(SOON, || {
+        let states = states(&mesh, "node-b")?;
+        ensure!(
+            states.contains(&("payments".into(), "pending".into()))
+                || states.contains(&("payments".into(), "outside".into())),
+            "{states:?}"
+        );
+        Ok(())
+    })?;
+    fs::create_dir_all(&place.cgroup)?;
+    let _server = app::serve_http(&place, 8080)?;
+    let to_payments = Way { path: "tunnel", from: "bookshop/web", to: "bookshop/payments" };
+    eventually(SOON, || {
+        let states = states(&mesh, "node-b")?;
+        ensure!(states.contains(&("payments".into(), "enrolled".into())), "{states:?}");
+        Ok(())
+    })?;
+    for to in to_payments.targets(&mesh, 8080)? {
+        eventually(SOON, || well("after it", &to_payments.call(&mesh, &["get", &to.to_string()])?))?;
+    }
+    Ok(())
+}
