@@ -1,6 +1,7 @@
 //! Wires the control plane together: the one place where its parts meet.
 
 mod cluster;
+mod fold;
 mod listen;
 
 use crate::{
@@ -9,10 +10,9 @@ use crate::{
     lead::Elector,
     metrics::Metrics,
     monitor::Monitor,
-    report,
     serve::{Discovery, NodeTokens, Resources, TokenReviews, agents::Agents, auth::Authenticator, tls},
     source::{
-        Batch, Source, SourceError,
+        Source, SourceError,
         directory::DirectorySource,
         kube::{ConnectError, KubeSource},
     },
@@ -20,21 +20,15 @@ use crate::{
     taint::{KubeNodes, keep_relieving},
 };
 pub use cluster::rotate_root;
+use fold::Fold;
 use serde::Serialize;
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use weft_index::{Finding, Index};
-use weft_io::discovery::{
-    convert::Kind,
-    proto::{
-        auth::istio_certificate_service_server::IstioCertificateServiceServer,
-        discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer,
-    },
+use weft_io::discovery::proto::{
+    auth::istio_certificate_service_server::IstioCertificateServiceServer,
+    discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer,
 };
 use weft_io::told::file_mend;
 
@@ -93,12 +87,19 @@ pub struct Running {
     pub findings: watch::Receiver<Arc<Vec<Finding>>>,
     /// The nodes that are connected.
     pub agents: Arc<Agents>,
+    is_ready: watch::Receiver<bool>,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
     ended: CancellationToken,
 }
 
 impl Running {
+    /// Resolves when everything was read once and nodes are served.
+    pub async fn ready(&self) {
+        // The channel ends with the process's parts, and then nothing more is to be waited for.
+        let _ = self.is_ready.clone().wait_for(|ready| *ready).await;
+    }
+
     /// Resolves when a part ended that should not have.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
@@ -117,6 +118,14 @@ impl Running {
 /// Starts everything; the ports are bound when this returns. Where the authority is in a Secret it waits for that, and answers
 /// on the monitoring port meanwhile.
 pub async fn start(config: Config) -> Result<Running, StartError> {
+    start_from(config, None).await
+}
+
+/// Like [`start`], with a source of objects other than the one that `config` names.
+pub async fn start_from(
+    config: Config,
+    source: Option<Box<dyn Source + Send>>,
+) -> Result<Running, StartError> {
     let discovery = bind(config.listen).await?;
     let monitoring = bind(config.monitoring).await?;
     let bound = Bound {
@@ -162,9 +171,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         Callers::Tokens(dir) => Arc::new(NodeTokens::new(dir.clone())),
         Callers::Review => Arc::new(TokenReviews::new(api.client().await?, &config.namespace)),
     };
-    let source: Box<dyn Source> = match &config.objects {
-        Objects::Directory(dir) => Box::new(DirectorySource::new(dir.clone())),
-        Objects::Kube => Box::new(KubeSource::new(api.client().await?)),
+    let source: Box<dyn Source + Send> = match (source, &config.objects) {
+        (Some(source), _) => source,
+        (None, Objects::Directory(dir)) => Box::new(DirectorySource::new(dir.clone())),
+        (None, Objects::Kube) => Box::new(KubeSource::new(api.client().await?)),
     };
     if config.objects == Objects::Kube {
         let reporter = Reporter::new(api.client().await?, config.replica.clone());
@@ -189,7 +199,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         agents: agents.clone(),
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
-        ready: is_ready,
+        ready: is_ready.clone(),
     })
     // A node that comes back names everything that it holds.
     .max_decoding_message_size(64 << 20);
@@ -236,51 +246,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         write(path, &text)?;
     }
     tracing::info!(discovery = %bound.discovery, monitoring = %bound.monitoring, "control plane started");
-    Ok(Running { bound, findings, agents, shutdown, tasks, ended })
-}
-
-/// The one writer: takes what the source says, and makes it known.
-struct Fold {
-    index: Index,
-    resources: Arc<Resources>,
-    placement: Arc<Placement>,
-    metrics: Arc<Metrics>,
-    findings: watch::Sender<Arc<Vec<Finding>>>,
-    ready: watch::Sender<bool>,
-}
-
-impl Fold {
-    async fn run(mut self, mut batches: mpsc::Receiver<Batch>, shutdown: CancellationToken) {
-        loop {
-            let batch = tokio::select! {
-                batch = batches.recv() => batch,
-                () = shutdown.cancelled() => return,
-            };
-            match batch {
-                Some(batch) => self.take(batch),
-                None => return tracing::error!("the reader of manifests ended"),
-            }
-        }
-    }
-
-    fn take(&mut self, batch: Batch) {
-        let changes = batch.changes.len();
-        let deltas = self.index.apply(batch.changes);
-        // A node that hears of a workload asks for its certificate at once: it must be known by then where it runs.
-        self.placement.apply(&deltas);
-        self.resources.apply(&deltas);
-        let first = !self.ready.send_replace(true);
-        let findings = report::merge(&batch.findings, self.index.findings(), &batch.places);
-        let counts = Kind::ALL.map(|kind| (kind, self.resources.count(kind)));
-        self.metrics.batch(counts, &findings);
-        if first {
-            tracing::info!(changes, deltas = deltas.len(), findings = findings.len(), "objects read");
-        } else {
-            tracing::debug!(changes, deltas = deltas.len(), findings = findings.len(), "changes read");
-        }
-        report::log(&self.findings.borrow(), &findings);
-        self.findings.send_replace(Arc::new(findings));
-    }
+    Ok(Running { bound, findings, agents, is_ready, shutdown, tasks, ended })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -99,9 +99,13 @@ impl Metrics {
         self.certificates.get_or_create(&OfResult { result }).inc();
     }
 
-    /// Counts a batch of the source, and what it left.
-    pub fn batch(&self, resources: [(Kind, usize); Kind::ALL.len()], findings: &[Finding]) {
+    /// Counts a batch of the source.
+    pub fn batch(&self) {
         self.batches.inc();
+    }
+
+    /// Notes what there is now, and what is wrong with it.
+    pub fn state(&self, resources: [(Kind, usize); Kind::ALL.len()], findings: &[Finding]) {
         for (kind, count) in resources {
             self.resources.get_or_create(&of(kind)).set(i64::try_from(count).unwrap_or(i64::MAX));
         }

@@ -212,7 +212,12 @@ async fn after_a_restart_of_control_only_the_difference_is_sent() {
     let mut mesh = Mesh::start().await;
     mesh.write("policy.yaml", POLICY);
     let mut node = mesh.client("n1", false);
-    node.until("the policy is there", |s| s.policies().count() == 1).await;
+    node.until("all is there", |s| {
+        s.policies().count() == 1
+            && s.workloads().count() == 2
+            && s.workloads().any(|w| !w.policies.is_empty())
+    })
+    .await;
     mesh.stop().await;
     node.status("the connection is lost", |s| !s.connected && s.last_error.is_some()).await;
     node.batches();

@@ -5,8 +5,11 @@
 
 mod agents;
 mod answers;
+mod check;
 mod error;
+mod explain;
 mod flows;
+mod netpol;
 mod tunnel;
 
 pub use error::KubeError;
@@ -28,6 +31,12 @@ pub async fn execute(cli: Cli, out: &mut impl Write) -> Result<(), CliError> {
         return Err(KubeError::Local("completions").into());
     }
     let cluster = Cluster::connect(kubeconfig, context, kube_namespace).await?;
+    if let Command::Check { installed } = command {
+        return check::run(&cluster, installed, output, out).await;
+    }
+    if let Command::Explain { from, to } = command {
+        return explain::run(&cluster, node, proto::ExplainRequest { from, to }, output, out).await;
+    }
     let agents = cluster.agents(node.as_deref()).await?;
     ask(&cluster, &agents, command, output, out).await
 }
@@ -80,18 +89,11 @@ async fn ask(
                 .map(|dump| serde_json::from_str(&dump.json).unwrap_or(serde_json::Value::Null))
                 .data(output, out)
         }
-        Command::Explain { from, to } => {
-            let wanted = proto::ExplainRequest { from, to };
-            let told = each(cluster, agents, async |mut agent| {
-                Ok(agent.explain(wanted.clone()).await?.into_inner())
-            });
-            told.await.one(output, out)
-        }
         Command::Uninstall { yes: false, .. } => Err(CliError::NotMeant(format!("{} nodes", agents.len()))),
         Command::Uninstall { yes: true, .. } => uninstall(cluster, agents, output, out).await,
         // The agent itself, and what was dealt with before.
         Command::Run(_) | Command::Worker(_) | Command::Keeper(_) | Command::Pipe => Ok(()),
-        Command::Check { .. } | Command::Completions { .. } => Ok(()),
+        Command::Check { .. } | Command::Completions { .. } | Command::Explain { .. } => Ok(()),
     }
 }
 

@@ -25,10 +25,11 @@ impl Kubectl {
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("--kubeconfig").arg(&self.kubeconfig).args(args);
         // Discovery is kept in files; those of another user's home, or of a cluster that is gone, are not ours.
         let cache = self.kubeconfig.with_file_name("kubectl-cache");
-        command.arg("--cache-dir").arg(cache);
+        command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--cache-dir").arg(cache);
+        // Last: they may say what a pod shall run.
+        command.args(args);
         command
     }
 

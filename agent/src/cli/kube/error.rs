@@ -25,12 +25,18 @@ pub enum KubeError {
     /// Not on that node.
     #[error("no agent on the node {0}; `kubectl get pods -n weft-system -o wide` shows where they are")]
     NoAgentOn(String),
+    /// A client that is none.
+    #[error("{0}: no such pod on a node; give the client's pod as NAMESPACE/NAME")]
+    NotAPod(String),
     /// Something that is done on one node.
     #[error("{0} is for one agent: choose it with --node NAME")]
     OneNode(&'static str),
     /// Something that has nothing to do with a cluster.
     #[error("`{0}` asks no agent: leave --kube out")]
     Local(&'static str),
+    /// The cluster, or Weft in it, is not as it should be.
+    #[error("{0} of what was looked at is bad: see the rows above")]
+    Bad(usize),
     /// Some agents did not answer; what the others said is printed.
     #[error("{}", nodes(.0))]
     Nodes(Vec<(String, String)>),

@@ -24,6 +24,8 @@ pub fn run(stage: &Stage) -> Result<String> {
         Ok(())
     };
     // What the capture does not see where there is no mesh, it would not see where there is one either.
+    // A node takes a moment to learn of a Service.
+    timed(LONG, || ask("begun-04e1"))?;
     let wire = captured(stage, || ask("before-1c66"))?;
     ensure!(wire.contains(b"before-1c66"), "the capture does not see what is in the clear");
 
