@@ -1,6 +1,6 @@
 //! The scenarios in a real cluster (`tests/cluster/tests/e2e`).
 
-use crate::{build, cluster, image, setup, shell};
+use crate::{build, cluster, generate, image, setup, shell};
 use anyhow::Result;
 use clap::Args;
 use std::process::ExitCode;
@@ -28,6 +28,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let name = options.name.clone();
     let up = cluster::up(&weft_cluster::Options { name, ..weft_cluster::Options::default() });
     let result = up.and_then(|cluster| {
+        // Here is a helm, which the manifests are compared by.
+        generate::run(&generate::Options { check: true })?;
         for (archive, _) in image::build(&image::Options::default())? {
             cluster.import(&archive)?;
         }
