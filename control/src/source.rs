@@ -8,13 +8,16 @@ use tokio::sync::mpsc;
 use weft_api::ObjectKey;
 use weft_index::{Change, Finding};
 
-/// What a source says at once. The first batch holds everything there is; later ones, what changed since.
+/// What a source says at once. The first batch holds everything there is; later ones, what changed since. A source that would
+/// hold too much at once says the first one in parts.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// Changes to objects.
     pub changes: Vec<Change>,
     /// Everything that the source cannot read now.
     pub findings: Vec<Finding>,
+    /// This is a part of the first batch, and not the last: nobody is to be told of it yet.
+    pub more: bool,
     /// Where objects come from, for findings about them; only for sources that have such places.
     pub places: BTreeMap<ObjectKey, String>,
 }

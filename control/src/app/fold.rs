@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use weft_api::ObjectKey;
-use weft_index::{Finding, Index};
+use weft_index::{Change, Finding, Index};
 use weft_io::discovery::convert::Kind;
 
 /// Findings are worked out at most this often: nodes wait for changes, and nobody for those.
@@ -48,6 +48,10 @@ impl Fold {
                 () = shutdown.cancelled() => return,
             };
             let Some(batch) = batch else { return tracing::error!("the reader of objects ended") };
+            if batch.more {
+                self.apply(batch.changes);
+                continue;
+            }
             let now = Instant::now();
             let soonest = last.map_or(now, |last: Instant| last + FINDINGS);
             let due = said.due.unwrap_or(soonest.max(now));
@@ -57,19 +61,23 @@ impl Fold {
     }
 
     fn take(&mut self, batch: Batch) -> Said {
-        let Batch { changes, findings, places } = batch;
+        let Batch { changes, findings, places, more: _ } = batch;
+        self.apply(changes);
+        self.metrics.batch();
+        if !self.ready.send_replace(true) {
+            let counts = Kind::ALL.map(|kind| self.resources.count(kind));
+            tracing::info!(resources = counts.iter().sum::<usize>(), "objects read; nodes are served");
+        }
+        Said { findings, places, due: None }
+    }
+
+    fn apply(&mut self, changes: Vec<Change>) {
         let count = changes.len();
         let deltas = self.index.apply(changes);
         // A node that hears of a workload asks for its certificate at once: it must be known by then where it runs.
         self.placement.apply(&deltas);
         self.resources.apply(&deltas);
-        self.metrics.batch();
-        if self.ready.send_replace(true) {
-            tracing::debug!(changes = count, deltas = deltas.len(), "changes read");
-        } else {
-            tracing::info!(changes = count, deltas = deltas.len(), "objects read");
-        }
-        Said { findings, places, due: None }
+        tracing::debug!(changes = count, deltas = deltas.len(), "changes read");
     }
 
     fn tell(&self, said: &Said) {

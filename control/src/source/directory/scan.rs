@@ -164,7 +164,7 @@ impl Scanner {
         let places = places.collect();
         self.told = objects.into_iter().map(|(key, (object, _))| (key.clone(), object.clone())).collect();
         self.findings = findings.clone();
-        Some(Batch { changes, findings, places })
+        Some(Batch { changes, findings, places, more: false })
     }
 }
 

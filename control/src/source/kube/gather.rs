@@ -15,6 +15,9 @@ const MOMENT: Duration = Duration::from_millis(5);
 /// A batch does not grow beyond so many changes.
 const MOST: usize = 4096;
 
+/// The first state is told in parts of so many changes.
+const PART: usize = 1000;
+
 /// Makes batches of what the kinds say.
 pub(super) struct Gather {
     /// The kinds without which the mesh cannot be told yet.
@@ -73,14 +76,20 @@ impl Gather {
         }
     }
 
-    /// What is to be told now; none before everything is there.
+    /// What is to be told now. Before everything is there it is told in parts: the objects of a large cluster, all held at
+    /// once, take several times what the fold keeps of them.
     pub(super) fn batch(&mut self) -> Option<Batch> {
-        if !self.awaited.is_empty() || !std::mem::take(&mut self.news) {
+        if !self.awaited.is_empty() {
+            let is_much = self.changes.len() >= PART;
+            let changes = || std::mem::take(&mut self.changes);
+            return is_much.then(changes).map(|changes| Batch { changes, more: true, ..Batch::default() });
+        }
+        if !std::mem::take(&mut self.news) {
             return None;
         }
         // The kinds find out one by one that the API is away; that is one finding.
         let findings: BTreeSet<&Finding> = self.findings.values().flatten().collect();
         let findings = findings.into_iter().cloned().collect();
-        Some(Batch { changes: std::mem::take(&mut self.changes), findings, places: BTreeMap::new() })
+        Some(Batch { changes: std::mem::take(&mut self.changes), findings, ..Batch::default() })
     }
 }

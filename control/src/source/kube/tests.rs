@@ -128,6 +128,20 @@ fn the_first_batch_waits_for_every_kind_and_says_each_trouble_once() {
     assert_eq!(names(&gather.batch().unwrap().changes), ["+a"]);
     assert!(gather.batch().is_none(), "nothing new");
 
+    // Much of it is told in parts, of which the last one says that it is.
+    let mut gather = Gather::new(&[Kind::Pod]);
+    let many: Vec<Change> =
+        (0..1000).filter_map(|n| state.put(pod(&format!("p{n}"), "1", "10.0.0.1"))).collect();
+    gather.take(Told { settled: false, ..told(Kind::Pod, many, None) });
+    let part = gather.batch().unwrap();
+    assert!(part.more && part.changes.len() == 1000 && gather.batch().is_none());
+    gather.take(told(Kind::Pod, Vec::new(), None));
+    assert!(!gather.batch().unwrap().more);
+
+    let mut gather = Gather::new(&[Kind::Pod, Kind::Service]);
+    gather.take(told(Kind::Pod, Vec::new(), None));
+    gather.take(told(Kind::Service, Vec::new(), None));
+    gather.batch().unwrap();
     let away = Trouble::Away("connection refused".into());
     for kind in [Kind::Pod, Kind::Service] {
         gather.take(told(kind, Vec::new(), Some(Vec::from_iter(away.finding(kind, true)))));

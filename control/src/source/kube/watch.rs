@@ -184,7 +184,13 @@ impl<S: Shape> Reader<S> {
     async fn suffer(&mut self, trouble: Trouble) -> Result<(), Unheard> {
         // That there are none is known as well.
         self.read_once |= trouble == Trouble::Missing;
-        if trouble != Trouble::Expired {
+        if trouble == Trouble::Expired {
+            let kind = S::KIND.as_str();
+            tracing::info!(
+                kind,
+                "the API no longer knows what was watched last; everything of the kind is listed again"
+            );
+        } else {
             self.trouble = Some(trouble);
             self.tell(Vec::new()).await?;
         }

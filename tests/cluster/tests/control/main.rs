@@ -6,5 +6,6 @@ mod manifests;
 mod node;
 mod replicas;
 mod rotation;
+mod scale;
 mod source;
 mod stage;
