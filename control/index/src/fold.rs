@@ -2,13 +2,14 @@
 //! from what was told before is told.
 
 mod findings;
+mod mark;
 mod settle;
 
 use crate::{
     IndexConfig, authorization,
     authorization::PolicyFacts,
     claims::Claims,
-    endpoints::{Endpoints, Touched},
+    endpoints::Endpoints,
     facts::{self, Digest, Key, NamespaceFacts, PodFacts, ServiceFacts, SliceFacts},
     finding::Note,
     mesh,
@@ -16,11 +17,9 @@ use crate::{
     peer::PeerFacts,
     selector::Labels,
 };
+use mark::Dirty;
 use rustc_hash::FxHashMap;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 use weft_api::{Kind, Object, ObjectKey, security::WorkloadSelector};
 use weft_model::{Delta, PolicyKey, workload::Locality};
 
@@ -41,6 +40,8 @@ pub struct Index {
     nodes: FxHashMap<String, Locality>,
     pods: BTreeMap<Key, PodFacts>,
     services: BTreeMap<Key, ServiceFacts>,
+    /// The services whose selectors count: those that have no slices. Where Kubernetes makes slices these are few.
+    selecting: BTreeMap<Key, ()>,
     policies: BTreeMap<Key, PolicyFacts>,
     peers: BTreeMap<Key, PeerFacts>,
     endpoints: Endpoints,
@@ -53,24 +54,6 @@ pub struct Index {
     /// Which addresses objects did not get.
     contested: BTreeMap<ObjectKey, Vec<Note>>,
     output: Output,
-}
-
-/// What must be worked out anew.
-#[derive(Debug, Default)]
-struct Dirty {
-    pods: BTreeSet<Key>,
-    bare: BTreeSet<(String, IpAddr)>,
-    services: BTreeSet<Key>,
-    policies: BTreeSet<Key>,
-    peers: bool,
-}
-
-impl Dirty {
-    fn touch(&mut self, touched: Touched) {
-        self.services.extend(touched.services);
-        self.pods.extend(touched.pods);
-        self.bare.extend(touched.bare);
-    }
 }
 
 impl Index {
@@ -225,7 +208,17 @@ impl Index {
             self.mark_pods_of(&key.0);
         }
         self.dirty.touch(self.endpoints.members(&key));
+        self.note_selecting(&key);
         self.dirty.services.insert(key);
+    }
+
+    fn note_selecting(&mut self, key: &Key) {
+        let selects = self.services.get(key).is_some_and(|s| !s.selector.is_empty());
+        if selects && !self.endpoints.has_slices(key) {
+            self.selecting.insert(key.clone(), ());
+        } else {
+            self.selecting.remove(key);
+        }
     }
 
     fn set_slice(&mut self, key: &Key, new: Option<SliceFacts>) {
@@ -233,6 +226,7 @@ impl Index {
         if touched.flipped {
             self.mark_pods_of(&key.0);
         }
+        touched.services.iter().for_each(|service| self.note_selecting(service));
         self.dirty.touch(touched);
     }
 
@@ -255,25 +249,6 @@ impl Index {
             None => self.peers.remove(&key),
         };
         self.dirty.peers = true;
-    }
-
-    /// Marks the pods that a policy of `namespace` may concern.
-    fn mark_scope(&mut self, namespace: &str) {
-        if namespace == self.config.root_namespace {
-            self.dirty.pods.extend(self.pods.keys().cloned());
-        } else {
-            self.mark_pods_of(namespace);
-        }
-    }
-
-    fn mark_pods_of(&mut self, namespace: &str) {
-        self.dirty.pods.extend(within(&self.pods, namespace).map(|(key, _)| key.clone()));
-    }
-
-    fn mark_pods_on(&mut self, node: &str) {
-        let there = self.pods.iter().filter(|(_, pod)| pod.node == node);
-        self.dirty.pods.extend(there.map(|(key, _)| key.clone()));
-        self.dirty.bare.extend(self.endpoints.bare_on(node));
     }
 }
 

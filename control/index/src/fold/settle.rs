@@ -26,6 +26,7 @@ impl Index {
         if mem::take(&mut self.dirty.peers) {
             self.settle_peers();
         }
+        self.mark_noted();
         // An address that one object lets go of may be what another waits for.
         while !(self.dirty.services.is_empty() && self.dirty.pods.is_empty()) {
             let mut services = Vec::from_iter(mem::take(&mut self.dirty.services));
@@ -149,10 +150,9 @@ impl Index {
             }
         }
         // Without Kubernetes nobody makes slices of selectors, so a service that has none is taken at its word.
-        for (key, service) in within(&self.services, &pod.key.0) {
-            if !service.selector.is_empty()
+        for (key, ()) in within(&self.selecting, &pod.key.0) {
+            if let Some(service) = self.services.get(key)
                 && selector::matches(&service.selector, &pod.labels)
-                && !self.endpoints.has_slices(key)
             {
                 join(
                     Arc::make_mut(&mut workload.services),
