@@ -199,8 +199,7 @@ impl Node {
         files::write(&script, INIT)?;
         let mut command: Vec<OsString> = vec!["nsenter".into()];
         command.push(format!("--net=/run/netns/{}", self.plan.netns).into());
-        command
-            .extend(["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "/bin/sh"].map(Into::into));
+        command.extend(["unshare", "--mount", "--uts", "--ipc", "/bin/sh"].map(Into::into));
         command.extend([script.into(), self.name().into(), data.into(), BUSYBOX.into()]);
         let init = self.daemon("init");
         init.ensure(&command)?;
@@ -211,23 +210,19 @@ impl Node {
         })
     }
 
-    /// The first process of the node, by its id on the machine.
+    /// A process that is in the node's namespaces and stays.
     fn process(&self) -> Result<i32> {
-        for process in self.daemon("init").processes()? {
-            // Its ids in each PID namespace from ours inwards; it may end meanwhile.
-            let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-            let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-            let ids: Vec<_> = ids.split_whitespace().collect();
-            if ids.len() > 1 && ids.last() == Some(&"1") {
-                return Ok(process);
-            }
-        }
-        bail!("{} does not run: cargo xtask cluster up", self.name())
+        let mounts = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt"));
+        let ours = mounts("self")?;
+        // Until the first one has its own namespaces, it is in ours.
+        let inside = |process: &i32| mounts(&process.to_string()).is_ok_and(|theirs| theirs != ours);
+        let found = self.daemon("init").processes()?.into_iter().filter(inside).min();
+        found.with_context(|| format!("{} does not run: cargo xtask cluster up", self.name()))
     }
 
     fn enter(&self) -> Result<Vec<OsString>> {
         let target = format!("--target={}", self.process()?);
-        let all = ["nsenter", &target, "--mount", "--uts", "--ipc", "--net", "--pid", "--"];
+        let all = ["nsenter", &target, "--mount", "--uts", "--ipc", "--net", "--"];
         Ok(all.iter().map(Into::into).collect())
     }
 

@@ -6,7 +6,6 @@ name=$1 data=$2 busybox=$3
 # What is mounted here stays here; what a pod mounts with propagation reaches the node's other mounts.
 mount --make-rprivate /
 hostname "$name"
-mount -t proc proc /proc
 
 # A node of its own: its configuration, its state, nothing that survives in /run.
 mount -t overlay overlay -o "lowerdir=/etc,upperdir=$data/etc,workdir=$data/etc-work" /etc
@@ -43,5 +42,5 @@ put kernel/random/boot_id "$(cat /proc/sys/kernel/random/uuid)"
 mount --make-rshared /
 touch /run/.ready
 
-# The first process of a PID namespace inherits its orphans; the shell reaps them while it waits.
+# Processes are the machine's, as on a real node: what the kernel tells programs of a process is its id there.
 exec "$busybox" sh -c 'while :; do sleep 3600 & wait $!; done'
