@@ -26,6 +26,8 @@ use weft_io::told::whole;
 
 /// How often is looked at what is to be said: a mistake that is mended at once is none.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long it is waited where the API did not take it.
+const AFTER_FAILURE: Duration = Duration::from_secs(30);
 /// At most so much is said at a look; the rest follows.
 const AT_ONCE: usize = 20;
 /// How long one request may take.
@@ -58,8 +60,9 @@ impl Reporter {
     ) {
         let (mut led, mut complaint) = (false, String::new());
         loop {
+            let pause = if complaint.is_empty() { LOOK } else { AFTER_FAILURE };
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = shutdown.cancelled() => return,
             }
             let leads = *lead.borrow() && *ready.borrow();
@@ -125,22 +128,25 @@ impl Reporter {
     }
 
     async fn say(&mut self, findings: &[Finding]) -> kube::Result<()> {
+        let mut failed = None;
         for effect in self.said.plan(findings, Instant::now(), AT_ONCE) {
-            let done = match tokio::time::timeout(PATIENCE, self.execute(&effect)).await {
-                Ok(done) => done,
-                // It is tried again.
-                Err(_) => return Ok(()),
+            let Ok(done) = tokio::time::timeout(PATIENCE, self.execute(&effect)).await else {
+                // The API is slow; what is left waits for the next look.
+                break;
             };
             match done {
-                // What is gone needs to be told nothing.
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                // It changed meanwhile; the next look sees the newer one.
-                Err(kube::Error::Api(status)) if status.code == 409 => continue,
-                done => done?,
+                Ok(()) => self.said.done(effect, Instant::now()),
+                Err(kube::Error::Api(status)) => match status.code {
+                    // It changed meanwhile; the next look sees the newer one.
+                    409 => {}
+                    401 | 403 | 429 | 500.. => failed = Some(kube::Error::Api(status)),
+                    // What is gone needs to be told nothing, and what the API will not take is not offered again.
+                    _ => self.said.done(effect, Instant::now()),
+                },
+                Err(error) => return Err(error),
             }
-            self.said.done(effect, Instant::now());
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     async fn execute(&self, effect: &Effect) -> kube::Result<()> {
