@@ -68,7 +68,7 @@ impl Verdict {
             _ => "add a rule that allows it",
         };
         format!(
-            "NetworkPolicy: {direction} of {pod} on TCP {port} is BLOCKED: {policies} hold for it and none allows it; {mend}"
+            "NetworkPolicy: {direction} of {pod} on TCP {port} is BLOCKED: no rule of {policies} allows it; {mend}"
         )
     }
 }

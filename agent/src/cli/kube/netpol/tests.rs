@@ -52,7 +52,10 @@ fn a_policy_for_the_applications_port_blocks_the_tunnel() {
         allowed: false,
         policies: vec!["data/only-sql".into()],
     };
-    assert!(verdict.words().contains("BLOCKED: data/only-sql") && verdict.words().contains("TCP 15008"));
+    assert!(
+        verdict.words().contains("BLOCKED: no rule of data/only-sql")
+            && verdict.words().contains("TCP 15008")
+    );
 }
 
 #[test]
