@@ -199,7 +199,7 @@ fn capture(base: &Base, drain: &Watcher) -> Result<Follower, AppError> {
     tokio::spawn(vault::follow(base.shared.certs.clone(), kept));
     let flows = kernel.flows()?;
     let enroller = Enroller::new(
-        (config.node.clone(), config.network.as_str().into(), config.proc.clone()),
+        (config.node.clone(), config.network.as_str().into(), config.proc.clone(), config.older),
         Arc::new(Mutex::new(kernel)),
         base.keeper.clone(),
         lanes,

@@ -9,6 +9,7 @@ pub use args::ConfigArgs;
 pub use kube::{Guard, Pods};
 pub use settings::Settings;
 
+use crate::pods::older::Older;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
@@ -39,6 +40,8 @@ pub struct Config {
     pub pods: Pods,
     /// What pods of Kubernetes are kept from before they are known.
     pub guard: Guard,
+    /// What becomes of connections that a pod had before it came into the mesh.
+    pub older: Older,
     /// The kubelet's cgroup; found by itself when not given.
     pub pods_cgroup: Option<PathBuf>,
     /// The host's processes.
@@ -156,6 +159,7 @@ impl Config {
             },
             "pods": self.pods.shown(),
             "guard": self.guard,
+            "olderConnections": self.older,
             "podsCgroup": self.pods_cgroup,
             "proc": self.proc,
             "stateDir": self.state_dir,

@@ -5,6 +5,7 @@ pub mod destroy;
 pub mod enrol;
 pub mod listeners;
 pub mod netns;
+pub mod older;
 pub mod plan;
 pub mod pod;
 pub mod roster;

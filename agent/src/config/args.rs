@@ -1,6 +1,7 @@
 //! The flags of `weft-agent run`, each also an environment variable. What is given here wins over the file.
 
 use super::Guard;
+use crate::pods::older::Older;
 use clap::Args;
 use std::{
     net::{IpAddr, SocketAddr},
@@ -53,6 +54,9 @@ pub struct ConfigArgs {
     /// off.
     #[arg(long, env = "WEFT_GUARD", value_name = "WHAT")]
     pub guard: Option<Guard>,
+    /// What becomes of connections that a pod had before it came into the mesh: keep or reset.
+    #[arg(long, env = "WEFT_OLDER_CONNECTIONS", value_name = "WHAT")]
+    pub older_connections: Option<Older>,
     /// The kubelet's cgroup; found below --cgroup where it is not given.
     #[arg(long, env = "WEFT_PODS_CGROUP", value_name = "DIR")]
     pub pods_cgroup: Option<PathBuf>,

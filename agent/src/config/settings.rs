@@ -5,6 +5,7 @@ use super::{
     Pods, defaults,
     kube::{self, Downward},
 };
+use crate::pods::older::Older;
 use serde::Deserialize;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -28,6 +29,7 @@ pub struct Settings {
     control: ControlSettings,
     pods: Option<PathBuf>,
     guard: Option<Guard>,
+    older_connections: Option<Older>,
     pods_cgroup: Option<PathBuf>,
     proc: Option<PathBuf>,
     state_dir: Option<PathBuf>,
@@ -162,6 +164,7 @@ impl Config {
             control,
             pods: Pods::new(given, || state_dir.join(defaults::PODS)),
             guard: args.guard.or(file.guard).unwrap_or_default(),
+            older: args.older_connections.or(file.older_connections).unwrap_or_default(),
             pods_cgroup: args.pods_cgroup.or(file.pods_cgroup),
             proc: (args.proc.or(file.proc))
                 .unwrap_or_else(|| if in_kube { kube::proc() } else { defaults::PROC.into() }),

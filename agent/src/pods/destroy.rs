@@ -121,6 +121,12 @@ fn request(kind: u16, flags: u16, local: SocketAddr, remote: SocketAddr, cookie:
     message
 }
 
+/// A message that asks for all TCP sockets of the family of `any`.
+pub(super) fn dump(any: IpAddr) -> Vec<u8> {
+    let none = SocketAddr::new(any, 0);
+    request(SOCK_DIAG_BY_FAMILY, (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16, none, none, ANY)
+}
+
 /// The address in 16 bytes, an IPv4 one in the first four.
 fn octets(ip: IpAddr) -> [u8; 16] {
     match ip {

@@ -1,12 +1,14 @@
 //! Enrolment: bringing pods into the mesh and letting them go, as the source and the snapshot have it.
 
 mod addresses;
+mod older;
 mod others;
 mod outside;
 
 use super::{
     Netns, Pod, PodSpec, Sandbox,
     listeners::{self, ListenerName, Role},
+    older::Older,
     plan::{Cause, PodName, Present, plan},
     roster::{Listed, Roster, Standing},
     routes::{self, RouteError},
@@ -68,6 +70,8 @@ pub struct Enroller {
     pub network: Name,
     /// Where the host's processes are seen, and sysctls may be written.
     pub proc: PathBuf,
+    /// What becomes of connections that a pod had before it came into the mesh.
+    pub older: Older,
     /// The kernel's side.
     pub kernel: Arc<Mutex<Kernel>>,
     /// Holds the listeners beyond this process.
@@ -109,7 +113,7 @@ struct Enrolled {
 impl Enroller {
     /// An enroller that has enrolled nothing yet.
     pub fn new(
-        (node, network, proc): (String, Name, PathBuf),
+        (node, network, proc, older): (String, Name, PathBuf, Older),
         kernel: Arc<Mutex<Kernel>>,
         keeper: Arc<KeeperClient>,
         lanes: Lanes,
@@ -123,6 +127,7 @@ impl Enroller {
             node,
             network,
             proc,
+            older,
             kernel,
             keeper,
             lanes,
@@ -299,6 +304,9 @@ impl Enroller {
             return Err(error);
         }
         tracing::info!(pod = %pod.spec, cookie = pod.cookie(), "enrolled");
+        if !is_known {
+            older::look(&pod, self.older);
+        }
         self.waiting.remove(&name);
         self.enrolled.insert(name, entry);
         Ok(())

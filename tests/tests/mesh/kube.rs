@@ -156,3 +156,37 @@ fn a_pod_whose_sandbox_ends_is_let_go_and_comes_back_with_the_next() -> Result<(
     }
     Ok(())
 }
+
+#[test]
+fn connections_from_before_the_mesh_are_told_and_reset_where_that_is_wished() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mut options = Options::default();
+    options.agent.insert("pods".into(), json!("kube"));
+    options.agent.insert("olderConnections".into(), json!("reset"));
+    let mut mesh = Mesh::bookshop_with("kube-older", &options)?;
+    let with = fs::read_to_string(mesh.control.manifests.join("20-namespaces.yaml"))?;
+    let without = with.replace("weft.dev/mesh: enabled", "weft.dev/mesh: disabled");
+    ensure!(with != without, "the example has changed");
+    mesh.control.apply("20-namespaces.yaml", &without)?;
+    for (node, pod) in [("node-a", "web"), ("node-b", "reviews")] {
+        eventually(SOON, || {
+            let states = states(&mesh, node)?;
+            ensure!(states.contains(&(pod.into(), "outside".into())), "{states:?}");
+            Ok(())
+        })?;
+    }
+    let _echo = app::serve(mesh.pod(TUNNEL.to)?, "echo", 7000)?;
+    let to = TUNNEL.targets(&mesh, 7000)?[0].to_string();
+    let args = ["hold", &to, "--connections", "3", "--seconds", "20", "--every-ms", "50"];
+    let mut client = app::start(mesh.pod(TUNNEL.from)?, "hold-older", &args)?;
+    client.wait_for_line(SOON, |line| line.contains("held"))?;
+    mesh.control.apply("20-namespaces.yaml", &with)?;
+    mesh.agent("node-b")?.process().wait_for_line(SOON, |line| {
+        line.contains("bookshop/reviews") && line.contains("connections from before are reset")
+    })?;
+    let got = app::result(client, SOON * 3)?;
+    ensure!(got["ok"] == false, "they went on: {got}");
+    Ok(())
+}
