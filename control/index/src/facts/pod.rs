@@ -97,7 +97,9 @@ impl PodFacts {
             always_encrypt,
             has_sidecar: annotations.is_some_and(|a| a.contains_key("sidecar.istio.io/status")),
             finished,
-            ready: ready && phase == "Running" && pod.metadata.deletion_timestamp.is_none(),
+            // One that terminates is left out by its service's slices, in one step with those that take its place. Left
+            // out as soon as it is told to end, it would leave a service of one pod with none until the slice follows.
+            ready: ready && phase == "Running",
             ports,
         };
         Ok((facts, notes))
