@@ -14,7 +14,7 @@ pub fn provide(cluster: &Cluster) -> Result<()> {
     let archive = directory.join("app.tar");
     Image::new(APP)
         .program("/usr/bin/weft-app", &program)?
-        .busybox(&["sh", "sleep", "wget"])?
+        .busybox(&["sh", "sleep"])?
         .entrypoint(&["/usr/bin/weft-app"])
         .build(&archive)?;
     cluster.import(&archive)

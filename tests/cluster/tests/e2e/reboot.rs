@@ -21,7 +21,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     shop::apply(
         stage,
         NAMESPACE,
-        &EAGER.replace("@TO@", &format!("{near}:8080/{MARKER}")).replace("@IMAGE@", APP),
+        &EAGER.replace("@TO@", &format!("{near}:8080 /{MARKER}")).replace("@IMAGE@", APP),
     )?;
     stage.rolled_out(NAMESPACE)?;
     let far = format!("{}:8080", stage.service_address(NAMESPACE, "far")?);
@@ -77,5 +77,5 @@ spec:
         - name: app
           image: "@IMAGE@"
           imagePullPolicy: Never
-          command: [/bin/sh, -c, "while :; do wget -T 1 -q -O - http://@TO@ && echo; sleep 0.1; done"]
+          command: [/bin/sh, -c, "while :; do weft-app get @TO@ --patience 1; sleep 0.1; done"]
 "#;
