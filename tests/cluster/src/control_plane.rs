@@ -258,8 +258,6 @@ impl ControlPlane {
             ("cluster-signing-key-file", &authority_key.display()),
             ("allocate-node-cidrs", &false),
             ("cluster-cidr", &self.settings.pods.join(",")),
-            // Scenarios lose nodes, and wait for what the cluster makes of it.
-            ("node-monitor-grace-period", &"20s"),
         ])
     }
 }
