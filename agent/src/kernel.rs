@@ -17,6 +17,7 @@ mod load;
 #[cfg(feature = "kernel-log")]
 mod log;
 mod maps;
+mod own_pid;
 mod pins;
 mod pods;
 pub mod probe;

@@ -1,9 +1,10 @@
 //! Which processes are agents.
 
-use super::{KernelError, maps::Table, pins::Pins};
+use super::{KernelError, maps::Table, own_pid, pins::Pins};
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process,
 };
 
 /// The registered agents: process id -> when it started, so that a later process with the same id is not mistaken for
@@ -20,7 +21,8 @@ impl Agents {
         let mut agents = Self { table: Table::open(pins, "AGENTS")?, proc: proc.to_owned() };
         let known: Vec<_> = agents.table.entries().collect();
         for (pid, started) in known {
-            if start_time(&agents.proc, pid).ok() != Some(started) {
+            let is_there = start_time(&agents.proc, pid).ok() == Some(started);
+            if !is_there && !is_running(&agents.proc, started) {
                 agents.unregister(pid)?;
             }
         }
@@ -28,13 +30,12 @@ impl Agents {
     }
 
     pub(super) fn register(&mut self, pid: u32) -> Result<(), KernelError> {
-        let path = self.proc.join(pid.to_string()).join("stat");
-        let started = start_time(&self.proc, pid).map_err(KernelError::file("read", path))?;
+        // In another PID namespace than the initial one this process's number there is somebody else's here.
+        let is_self = own_pid::own_pid().is_ok_and(|own| own == pid);
+        let (proc, here) = if is_self { (Path::new("/proc"), process::id()) } else { (&*self.proc, pid) };
+        let path = proc.join(here.to_string()).join("stat");
+        let started = start_time(proc, here).map_err(KernelError::file("read", path))?;
         self.table.put(pid, started)
-    }
-
-    pub(super) fn own_pid(&self) -> Result<u32, KernelError> {
-        own_pid(&self.proc).map_err(KernelError::file("read", self.proc.join("self")))
     }
 
     pub(super) fn unregister(&mut self, pid: u32) -> Result<(), KernelError> {
@@ -42,11 +43,15 @@ impl Agents {
     }
 }
 
-/// The number of this process where `proc` is mounted: another one than it has in a PID namespace of its own.
-pub(super) fn own_pid(proc: &Path) -> io::Result<u32> {
-    let link = fs::read_link(proc.join("self"))?;
-    let pid = link.to_str().and_then(|text| text.parse().ok());
-    pid.ok_or_else(|| io::Error::other("no number"))
+/// Whether an agent that started then still runs, under whatever number it has in the namespace of `proc`.
+fn is_running(proc: &Path, started: u32) -> bool {
+    let Ok(all) = fs::read_dir(proc) else { return false };
+    let mut pids = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.any(|pid: u32| {
+        let is_agent = || fs::read_to_string(proc.join(pid.to_string()).join("comm"));
+        start_time(proc, pid).ok() == Some(started)
+            && is_agent().is_ok_and(|name| name.starts_with("weft-agent"))
+    })
 }
 
 /// When a process started, in clock ticks since boot (the lower half).
@@ -72,7 +77,7 @@ mod tests {
             "7 (we) ft) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1000 50 18446744073709551615";
         assert_eq!(started_of(stat), Some(4242));
         assert_eq!(started_of(""), None);
-        assert!(start_time(Path::new("/proc"), std::process::id()).is_ok());
-        assert_eq!(own_pid(Path::new("/proc")).unwrap(), std::process::id());
+        assert!(start_time(Path::new("/proc"), process::id()).is_ok());
+        assert!(!is_running(Path::new("/proc"), 1), "nothing of that name started then");
     }
 }

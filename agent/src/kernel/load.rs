@@ -7,6 +7,7 @@ use super::{
     flows::{self, Diags},
     guard::Outside,
     maps::{self, NAMES, Raw, Table},
+    own_pid,
     pins::{self, Pins},
     reconcile::Reconciler,
     sys,
@@ -168,7 +169,7 @@ impl Kernel {
 
     /// The id of this process in the initial PID namespace, which the programs see.
     pub fn own_pid(&self) -> Result<u32, KernelError> {
-        self.agents.own_pid()
+        own_pid::own_pid().map_err(KernelError::call("bpf(BPF_PROG_TEST_RUN)"))
     }
 
     /// Makes the process with this id (in the initial PID namespace: see [`Kernel::own_pid`]) an agent: its connections from pods are not captured. Several may be registered during a hand-over.

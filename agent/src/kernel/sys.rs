@@ -32,7 +32,7 @@ struct ObjectGet {
 
 /// # Safety
 /// `attr` is what the kernel expects for `command`, and what it points to stays alive for the call.
-unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
+pub(super) unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: the kernel reads, and at most writes, `size_of::<T>()` bytes of `attr`; the rest is the caller's promise.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
