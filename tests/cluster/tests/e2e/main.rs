@@ -15,6 +15,7 @@ mod opt_in;
 mod probes;
 mod reboot;
 mod rollout;
+mod see;
 mod shop;
 mod stage;
 mod strict;
@@ -28,9 +29,10 @@ use std::{process::ExitCode, time::Instant};
 type Scenario = fn(&Stage) -> Result<String>;
 
 /// In this order; `install` is taken whatever is asked for, the others need it.
-const SCENARIOS: [(&str, Scenario); 11] = [
+const SCENARIOS: [(&str, Scenario); 12] = [
     ("install", install::run),
     ("opt-in", opt_in::run),
+    ("see", see::run),
     ("deny", deny::run),
     ("strict", strict::run),
     ("probes", probes::run),
