@@ -21,9 +21,27 @@ use super::{Batch, Source, SourceError};
 use gather::Gather;
 use kinds::Shape;
 use tokio::sync::mpsc;
+use weft_api::Kind;
 
 /// What kinds have to say waits in so many places; who finds none free reads no further from the API.
 const BACKLOG: usize = 64;
+
+/// The manifest that is left of an object of `kind` as it comes from the API, or why it is not JSON of an object.
+pub fn manifest(kind: Kind, json: &[u8]) -> serde_json::Result<serde_json::Value> {
+    fn of<S: Shape>(json: &[u8]) -> serde_json::Result<serde_json::Value> {
+        serde_json::from_slice::<object::Raw<S>>(json).map(object::Raw::into_manifest)
+    }
+    match kind {
+        Kind::Namespace => of::<kinds::Namespaces>(json),
+        Kind::Node => of::<kinds::Nodes>(json),
+        Kind::ServiceAccount => of::<kinds::ServiceAccounts>(json),
+        Kind::Pod => of::<kinds::Pods>(json),
+        Kind::Service => of::<kinds::Services>(json),
+        Kind::EndpointSlice => of::<kinds::EndpointSlices>(json),
+        Kind::AuthorizationPolicy => of::<kinds::AuthorizationPolicies>(json),
+        Kind::PeerAuthentication => of::<kinds::PeerAuthentications>(json),
+    }
+}
 
 /// Reads a Kubernetes API. It must be started inside a tokio runtime.
 pub struct KubeSource {

@@ -176,3 +176,41 @@ fn every_kind_is_where_its_manifests_say_it_is() {
         assert_eq!(Kind::of(&api_version, kind.as_str()), Some(kind));
     }
 }
+
+#[test]
+fn the_fold_makes_the_same_of_what_is_left_as_of_the_whole() {
+    use serde::Deserialize;
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/index/testdata");
+    let (mut files, mut objects) = (0, 0);
+    for entry in std::fs::read_dir(data).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "yaml") {
+            continue;
+        }
+        files += 1;
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (mut whole, mut left) = (Vec::new(), Vec::new());
+        for document in serde_yaml_ng::Deserializer::from_str(&text) {
+            let value = Value::deserialize(document).unwrap();
+            let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+            let Some(kind) = Kind::of(text("apiVersion"), text("kind")) else { continue };
+            let trimmed = super::manifest(kind, &serde_json::to_vec(&value).unwrap()).unwrap();
+            for (manifest, objects) in [(value, &mut whole), (trimmed, &mut left)] {
+                match Object::parse(manifest) {
+                    Ok(weft_api::Parsed::Object(object, _)) => objects.push(Change::Put(object)),
+                    Ok(other) => panic!("{other:?}"),
+                    Err(error) => {
+                        objects.extend(error.left.map(|l| Change::Put(Box::new(Object::Broken(*l)))))
+                    }
+                }
+            }
+        }
+        assert_eq!(whole.len(), left.len(), "{}", path.display());
+        objects += whole.len();
+        let index = || weft_index::Index::new(weft_index::IndexConfig::default());
+        let (mut one, mut other) = (index(), index());
+        assert_eq!(one.apply(whole), other.apply(left), "{}", path.display());
+        assert_eq!(one.findings(), other.findings(), "{}", path.display());
+    }
+    assert!(files > 5 && objects > 30, "{files} files with {objects} objects");
+}
