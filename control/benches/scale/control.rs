@@ -21,6 +21,9 @@ use weft_index::Change;
 /// Changes are told at this pace, as many at once as the rate has it.
 const TICK: Duration = Duration::from_millis(20);
 
+/// So many objects are on a page of a list.
+const PART: usize = 500;
+
 /// The source that the process was given.
 struct MadeUp(mpsc::Receiver<Batch>);
 
@@ -52,9 +55,14 @@ async fn serve(dir: &Path, workloads: usize) -> Result<()> {
     };
     let (batches, source) = mpsc::channel(1);
     let running = app::start_from(Config::load(&args)?, Some(Box::new(MadeUp(source)))).await?;
-    let first = Batch { changes: objects::all(workloads).collect(), ..Batch::default() };
-    batches.send(first).await.ok().context("control ended")?;
-    // The channel has room for one batch: the second is taken when the first is folded.
+    // In parts, as a list is read from an API server.
+    let mut objects = objects::all(workloads).peekable();
+    while objects.peek().is_some() {
+        let changes: Vec<Change> = objects.by_ref().take(PART).collect();
+        let batch = Batch { changes, more: objects.peek().is_some(), ..Batch::default() };
+        batches.send(batch).await.ok().context("control ended")?;
+    }
+    // The channel has room for one batch: the second is taken when the last part is folded.
     for _ in 0..2 {
         batches.send(Batch::default()).await.ok().context("control ended")?;
     }

@@ -67,8 +67,11 @@ fn a_signing_certificate_is_renewed_before_its_end_and_no_call_notices() -> Resu
         let web = mesh.pod(TUNNEL.from)?;
         clients.push(app::start(web, &format!("connections-{}", clients.len()), &new)?);
     }
-    mesh.control.process().wait_for_line(SOON, |line| line.contains("the signing certificate is renewed"))?;
-    ensure!(fs::read_to_string(&signing)? != first, "{} is the old one", signing.display());
+    // Not by what control says: where the mesh took long to start, it has said so before.
+    eventually(SOON, || {
+        ensure!(fs::read_to_string(&signing)? != first, "{} is the old one", signing.display());
+        Ok(())
+    })?;
     for client in clients {
         let name = client.name().to_owned();
         well(&name, &app::result(client, Duration::from_secs(60))?)?;

@@ -20,7 +20,7 @@ fn five_thousand_connections_at_once() -> Result<()> {
     for (port, to) in [7000, 7001].into_iter().zip(TUNNEL.targets(&mesh, 7000)?) {
         let to = std::net::SocketAddr::new(to.ip(), port).to_string();
         let count = EACH.to_string();
-        let args = ["hold", &to, "--connections", &count, "--seconds", "10", "--every-ms", "4000"];
+        let args = ["hold", &to, "--connections", &count, "--seconds", "20", "--every-ms", "4000"];
         clients.push(app::start(mesh.pod(TUNNEL.from)?, &format!("hold-{port}"), &args)?);
     }
     for client in &mut clients {
