@@ -196,7 +196,7 @@ fn capture(base: &Base, drain: &Watcher) -> Result<Follower, AppError> {
     vault::restore(&kept, &base.shared.certs);
     let inherited: BTreeMap<ListenerName, TcpListener> =
         inherited.into_iter().filter_map(|(name, fd)| Some((name.parse().ok()?, fd.into()))).collect();
-    tokio::spawn(vault::follow(base.shared.certs.clone(), kept));
+    let kept = vault::follow(base.shared.certs.clone(), kept);
     let flows = kernel.flows()?;
     let enroller = Enroller::new(
         (config.node.clone(), config.network.as_str().into(), config.proc.clone(), config.older),
@@ -234,6 +234,7 @@ fn capture(base: &Base, drain: &Watcher) -> Result<Follower, AppError> {
         status: base.status.clone(),
         attached: false,
         ready: Some(base.ready.task("pods")),
+        kept,
         keeper: base.keeper.clone(),
         flows,
         wishes: base.keeper.wishes().map_err(AppError::Keeper)?,

@@ -6,14 +6,20 @@
 use crate::kernel::Vault;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
 use weft_io::tls::{CertManager, Parts, WorkloadCert};
 use weft_model::Identity;
 use zeroize::{Zeroize, Zeroizing};
 
-/// Certificates are issued in bursts: they are kept at once, and then no sooner again than after this. What could not be
-/// kept is tried again as soon.
-const SETTLE: Duration = Duration::from_millis(100);
+/// Certificates are issued in bursts, and each time all are written: it rests this many times as long as it wrote. A process
+/// that dies meanwhile leaves its successor without the newest ones.
+const REST: u32 = 10;
+/// What could not be kept is tried again after this.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// One certificate.
 #[derive(Serialize, Deserialize)]
@@ -30,22 +36,37 @@ impl Drop for Kept {
     }
 }
 
-/// Keeps the certificates whenever they change.
-pub async fn follow(certs: CertManager, mut vault: Vault) {
-    let mut changes = certs.changes();
+/// Keeps the certificates whenever they change, in a task of its own; answers up to which of [`CertManager::changes`] that was
+/// done, or tried.
+pub fn follow(certs: CertManager, vault: Vault) -> watch::Receiver<u64> {
+    let changes = certs.changes();
+    let (kept, answer) = watch::channel(*changes.borrow());
+    tokio::spawn(keep(certs, vault, changes, kept));
+    answer
+}
+
+async fn keep(
+    certs: CertManager,
+    mut vault: Vault,
+    mut changes: watch::Receiver<u64>,
+    kept: watch::Sender<u64>,
+) {
     let mut failed = false;
     while failed || changes.changed().await.is_ok() {
-        changes.mark_unchanged();
-        let kept = written(&certs.valid()).and_then(|text| Ok(vault.put(&text)?));
-        match &kept {
+        let upto = *changes.borrow_and_update();
+        let began = Instant::now();
+        let put = written(&certs.valid()).and_then(|text| Ok(vault.put(&text)?));
+        let rest = if put.is_ok() { (began.elapsed() * REST).min(AGAIN) } else { AGAIN };
+        match &put {
             Err(error) if !failed => {
                 tracing::warn!(%error, "an agent after this one would have to ask for its certificates; trying again");
             }
             Ok(()) if failed => tracing::info!("the certificates are kept for the agent after this one"),
             _ => {}
         }
-        failed = kept.is_err();
-        tokio::time::sleep(SETTLE).await;
+        failed = put.is_err();
+        kept.send_replace(upto);
+        tokio::time::sleep(rest).await;
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Follower {
     pub attached: bool,
     /// Dropped when the pods are enrolled for the first time, and their certificates are there.
     pub ready: Option<ready::Guard>,
+    /// Up to which of their changes the certificates are kept for a successor.
+    pub kept: watch::Receiver<u64>,
     /// Holds the listeners, and is told when they are served.
     pub keeper: Arc<KeeperClient>,
     /// The connections that the kernel joined.
@@ -92,6 +94,7 @@ impl Follower {
             tokio::select! {
                 () = self.changed.notified() => {}
                 _ = issued.changed(), if !is_ready => {}
+                _ = self.kept.changed(), if !is_ready => {}
                 _ = self.listed.changed() => {}
                 Some(wish) = self.wishes.recv() => match wish {
                     Wish::Drain => return Ok(()),
@@ -129,7 +132,8 @@ impl Follower {
             self.enroller.forget_others();
             self.attached = true;
         }
-        if !self.shared.certs.is_settled() {
+        // A successor could get them from nobody, should control be away.
+        if !self.shared.certs.is_settled() || *self.kept.borrow() < *self.shared.certs.changes().borrow() {
             return Ok(());
         }
         self.keeper.ready();

@@ -1,9 +1,9 @@
 //! Objects from a Kubernetes API.
 //!
-//! Each kind is listed in pages and then watched by a task of its own ([`watch`]), which keeps of every object only a digest
-//! and passes on what changed ([`state`]): a relist after a gap yields the difference. What the fold does not read is dropped
-//! while it is deserialized ([`trim`]), the rest goes through the same parser as manifests from a directory. The first batch
-//! leaves once every kind is there ([`gather`]).
+//! Each kind is listed in pages and then watched by a task of its own (`watch`), which keeps of every object only a digest
+//! and passes on what changed (`state`): a relist after a gap yields the difference. What the fold does not read is dropped
+//! while it is deserialized (`trim`), the rest goes through the same parser as manifests from a directory. The first batch
+//! leaves once every kind is there (`gather`).
 
 mod connect;
 mod gather;

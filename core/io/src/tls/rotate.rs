@@ -272,8 +272,11 @@ impl Issuer {
                     let now = SystemTime::now();
                     let pause = schedule::renew_in(now, cert.not_after(), now, rand::random());
                     tracing::debug!(%identity, serial = cert.serial(), next_s = pause.as_secs(), "certificate issued");
-                    publish.send_modify(|held| *held = Held { cert: Some(Arc::new(cert)), error: None });
-                    self.changes.send_modify(|n| *n += 1);
+                    // At once: who sees the certificate sees the count.
+                    self.changes.send_modify(|n| {
+                        publish.send_modify(|held| *held = Held { cert: Some(Arc::new(cert)), error: None });
+                        *n += 1;
+                    });
                     pause
                 }
                 Err(error) => {
