@@ -33,6 +33,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Kind::Namespace,
+        Kind::Node,
+        Kind::ServiceAccount,
+        Kind::Pod,
+        Kind::Service,
+        Kind::EndpointSlice,
+        Kind::AuthorizationPolicy,
+        Kind::PeerAuthentication,
+    ];
+
     /// The kind of a manifest; `None` for objects that mean nothing to a mesh.
     pub fn of(api_version: &str, kind: &str) -> Option<Self> {
         Some(match (api_version, kind) {

@@ -71,7 +71,7 @@ impl Source for KubeSource {
         self.watch::<kinds::EndpointSlices>(&told);
         self.watch::<kinds::AuthorizationPolicies>(&told);
         self.watch::<kinds::PeerAuthentications>(&told);
-        tokio::spawn(Gather::new(&kinds::ALL).run(kinds, batches));
+        tokio::spawn(Gather::new(&Kind::ALL).run(kinds, batches));
         Ok(receiver)
     }
 }

@@ -8,20 +8,9 @@ use weft_api::{Kind, Object, Parsed};
 use weft_control::source::kube::{manifest, resource_of};
 use weft_index::{Change, Index, IndexConfig};
 
-const KINDS: [Kind; 8] = [
-    Kind::Namespace,
-    Kind::Node,
-    Kind::ServiceAccount,
-    Kind::Pod,
-    Kind::Service,
-    Kind::EndpointSlice,
-    Kind::AuthorizationPolicy,
-    Kind::PeerAuthentication,
-];
-
 fuzz_target!(|data: &[u8]| {
     let Some((first, json)) = data.split_first() else { return };
-    let kind = KINDS[usize::from(*first) % KINDS.len()];
+    let kind = Kind::ALL[usize::from(*first) % Kind::ALL.len()];
     let Ok(left) = manifest(kind, json) else { return };
     let (Ok(Value::Object(mut whole)), Value::Object(_)) = (serde_json::from_slice(json), &left) else { return };
     let resource = resource_of(kind);

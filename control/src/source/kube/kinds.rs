@@ -26,18 +26,6 @@ pub struct KubeResource {
     pub plural: &'static str,
 }
 
-/// Every kind that is read.
-pub(super) const ALL: [Kind; 8] = [
-    Kind::Namespace,
-    Kind::Node,
-    Kind::ServiceAccount,
-    Kind::Pod,
-    Kind::Service,
-    Kind::EndpointSlice,
-    Kind::AuthorizationPolicy,
-    Kind::PeerAuthentication,
-];
-
 /// Where the API has `kind`.
 pub const fn resource_of(kind: Kind) -> KubeResource {
     let (group, version, plural) = match kind {

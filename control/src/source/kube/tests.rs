@@ -167,7 +167,7 @@ fn a_forbidden_kind_is_named_with_the_rule_that_mends_it() {
 
 #[test]
 fn every_kind_is_where_its_manifests_say_it_is() {
-    for kind in kinds::ALL {
+    for kind in Kind::ALL {
         let resource = resource_of(kind);
         let api_version = match resource.group {
             "" => resource.version.to_owned(),
