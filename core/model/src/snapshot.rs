@@ -5,11 +5,13 @@ mod keys;
 mod sharded;
 mod shared;
 mod store;
+mod viewpoint;
 
 pub use endpoints::{Endpoint, Endpoints};
 pub use sharded::Sharded;
 pub use shared::Shared;
-pub use store::{Changed, SnapshotStore, Viewpoint};
+pub use store::{Changed, SnapshotStore};
+pub use viewpoint::Viewpoint;
 
 use crate::{
     Name, NetworkAddress, NodePod, Policy, PolicyKey, Service, ServiceKey, Workload, policy::PolicyIndex,

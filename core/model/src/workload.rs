@@ -24,13 +24,15 @@ pub enum Tunnel {
     Hbone,
 }
 
-/// Whether a workload should be sent new connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Whether a workload should be sent new connections, best first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Health {
     /// Ready.
     #[default]
     Healthy,
-    /// Not ready, or terminating.
+    /// Told to end and still serving: the last resort of a service that has no ready endpoint.
+    Draining,
+    /// Not ready.
     Unhealthy,
 }
 
@@ -89,6 +91,18 @@ pub struct PortMapping {
 
 /// Services, and the ports under which each of them reaches a workload.
 pub type ServicePorts = BTreeMap<ServiceKey, Vec<PortMapping>>;
+
+/// From where an endpoint of a service is to be used (the `hints` of EndpointSlices).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Hint {
+    /// From these zones.
+    pub zones: Vec<Name>,
+    /// From these nodes.
+    pub nodes: Vec<Name>,
+}
+
+/// The hints for a workload, by the service behind which it stands.
+pub type Hints = BTreeMap<ServiceKey, Hint>;
 
 /// Where a workload runs, for traffic that prefers what is near.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -155,6 +169,9 @@ pub struct Profile {
     pub health: Health,
     /// The services it stands behind, and with which ports. A snapshot's workloads that say the same share it.
     pub services: Arc<ServicePorts>,
+    /// From where it is to be used behind some of them. Few services have hints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hints: Option<Arc<Hints>>,
     /// Where it runs.
     pub locality: Locality,
     /// Its connections are encrypted also where both ends are on one node, which the kernel would join otherwise.
@@ -209,6 +226,7 @@ impl Workload {
                 policies: Vec::new(),
                 health: Health::Healthy,
                 services: Arc::default(),
+                hints: None,
                 locality: Locality { region: empty.clone(), zone: empty.clone(), subzone: empty },
                 always_encrypt: false,
             }),
@@ -232,6 +250,11 @@ impl Workload {
     /// Its addresses, each with its network: the keys under which a snapshot finds it.
     pub fn network_addresses(&self) -> impl Iterator<Item = NetworkAddress> + '_ {
         self.addresses.iter().map(|ip| NetworkAddress::new(self.network.clone(), *ip))
+    }
+
+    /// From where it is to be used behind `service`, where that is told.
+    pub fn hint(&self, service: &ServiceKey) -> Option<&Hint> {
+        self.hints.as_ref()?.get(service)
     }
 
     /// The workload's own port behind `service`'s `port`. Port 0 is none: nobody can be reached there.

@@ -6,7 +6,7 @@ use weft_model::{
     Delta, NetworkAddress, Policy, PolicyKey, Service as ModelService, ServiceKey, SnapshotStore, Workload,
     policy::{Action, Clause, Match, PolicyScope, Rule, StringMatch},
     service::ServicePort,
-    workload::{Gateway, GatewayDestination, PortMapping, Tunnel},
+    workload::{Gateway, GatewayDestination, Health, PortMapping, Tunnel},
 };
 
 fn workload(name: &str, addresses: &[&str]) -> Workload {
@@ -219,6 +219,37 @@ fn a_service_s_local_endpoints_and_the_number_of_all() {
          put service [fd96::1]:80: total 1 local 0 flags 1\n\
          delete backend 10.96.0.1:80#0\n\
          delete plain 2:0\n"
+    );
+}
+
+#[test]
+fn an_endpoint_that_is_told_to_end_is_drawn_only_where_no_other_is_left() {
+    let store = store();
+    let key = ServiceKey { namespace: "shop".into(), hostname: "db.shop".into() };
+    let mut service = ModelService::new("shop", "db", "db.shop");
+    service.addresses = vec![NetworkAddress::new("".into(), "10.96.0.1".parse().unwrap())];
+    service.ports = vec![ServicePort { service_port: 80, target_port: 0 }];
+    let behind = |name: &str, at: &str, health| {
+        let mut w = workload(name, &[at]);
+        w.health = health;
+        let mapping = PortMapping { service_port: 80, target_port: 8080 };
+        Arc::make_mut(&mut w.services).insert(key.clone(), vec![mapping]);
+        put(w)
+    };
+    store.apply(vec![
+        Delta::Service(service),
+        behind("db", "10.0.0.2", Health::Draining),
+        behind("far", "10.0.1.3", Health::Healthy),
+    ]);
+    assert_eq!(
+        writes(&store, vec![behind("far", "10.0.1.3", Health::Unhealthy)]),
+        "put service 10.96.0.1:80: total 1 local 1 flags 0\n\
+         put backend 10.96.0.1:80#0: 10.0.0.2:8080\n"
+    );
+    assert_eq!(
+        writes(&store, vec![behind("far", "10.0.1.3", Health::Healthy)]),
+        "put service 10.96.0.1:80: total 1 local 0 flags 0\n\
+         delete backend 10.96.0.1:80#0\n"
     );
 }
 

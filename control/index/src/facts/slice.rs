@@ -2,8 +2,9 @@
 
 use super::{Digest, Key};
 use crate::finding::{Note, Severity};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointHints, EndpointSlice};
 use std::net::IpAddr;
+use weft_model::workload::{Health, Hint};
 
 /// One endpoint.
 #[derive(Clone, Debug)]
@@ -12,8 +13,10 @@ pub(crate) struct EndpointFacts {
     /// The pod behind it, where the slice names one.
     pub pod: Option<Key>,
     pub node: String,
-    /// Takes new connections.
-    pub ready: bool,
+    /// Whether it takes new connections.
+    pub health: Health,
+    /// From where it is to be used, where the slice says so.
+    pub hint: Option<Box<Hint>>,
 }
 
 /// What matters of a slice.
@@ -49,14 +52,13 @@ impl SliceFacts {
             let target = endpoint.target_ref.as_ref().filter(|t| t.kind.as_deref() == Some("Pod"));
             let pod = target
                 .and_then(|t| Some((t.namespace.clone().unwrap_or_else(|| key.0.clone()), t.name.clone()?)));
-            let conditions = endpoint.conditions.clone().unwrap_or_default();
-            // `ready` missing means unknown, which is to be read as ready; a terminating endpoint is never sent more.
-            let ready = conditions.ready.unwrap_or(true) && !conditions.terminating.unwrap_or_default();
+            let health = endpoint.conditions.as_ref().map_or(Health::Healthy, health);
+            let hint = endpoint.hints.as_ref().and_then(hint);
             for (n, address) in endpoint.addresses.iter().enumerate() {
                 let field = format!("endpoints[{at}].addresses[{n}]");
                 let Some(ip) = super::address(field, address, &mut notes) else { continue };
                 let node = endpoint.node_name.clone().unwrap_or_default();
-                endpoints.push(EndpointFacts { ip, pod: pod.clone(), node, ready });
+                endpoints.push(EndpointFacts { ip, pod: pod.clone(), node, health, hint: hint.clone() });
             }
         }
         let mut ports = Vec::new();
@@ -71,4 +73,21 @@ impl SliceFacts {
         }
         Ok((Self { key, service, endpoints, ports }, notes))
     }
+}
+
+/// Missing conditions are to be read as ready, and serving as ready is. One that is told to end comes last, however ready.
+fn health(conditions: &EndpointConditions) -> Health {
+    let ready = conditions.ready.unwrap_or(true);
+    match (conditions.terminating.unwrap_or_default(), conditions.serving.unwrap_or(ready)) {
+        (false, _) if ready => Health::Healthy,
+        (true, true) => Health::Draining,
+        _ => Health::Unhealthy,
+    }
+}
+
+fn hint(hints: &EndpointHints) -> Option<Box<Hint>> {
+    let zones = hints.for_zones.iter().flatten().map(|z| z.name.as_str().into()).collect();
+    let nodes = hints.for_nodes.iter().flatten().map(|n| n.name.as_str().into()).collect();
+    let hint = Hint { zones, nodes };
+    (hint != Hint::default()).then(|| Box::new(hint))
 }

@@ -2,7 +2,7 @@
 
 use super::{Index, within};
 use crate::{
-    facts::{Key, PodFacts},
+    facts::{EndpointFacts, Key, PodFacts, ServiceFacts, SliceFacts},
     finding::{Note, Severity},
     peer::{self, PeerFacts},
     selector,
@@ -11,8 +11,7 @@ use crate::{
 use std::{collections::BTreeSet, mem, net::IpAddr, sync::Arc};
 use weft_api::{Kind, ObjectKey};
 use weft_model::{
-    NetworkAddress, NodePod, Policy, PolicyKey, Workload,
-    workload::{Health, ServicePorts},
+    NetworkAddress, NodePod, Policy, PolicyKey, Workload, service::LocalityMode, workload::ServicePorts,
 };
 
 impl Index {
@@ -140,14 +139,7 @@ impl Index {
         for (slice, endpoint) in self.endpoints.of_pod(pod) {
             let key = (slice.key.0.clone(), slice.service.clone());
             let Some(service) = self.services.get(&key) else { continue };
-            join(
-                Arc::make_mut(&mut workload.services),
-                self.config.service_key(&key),
-                ports_of_slice(service, slice),
-            );
-            if !endpoint.ready {
-                workload.health = Health::Unhealthy;
-            }
+            self.stand_behind(&mut workload, service, slice, endpoint);
         }
         // Without Kubernetes nobody makes slices of selectors, so a service that has none is taken at its word.
         for (key, ()) in within(&self.selecting, &pod.key.0) {
@@ -168,6 +160,26 @@ impl Index {
             workload.policies = self.selected(pod);
         }
         Some(workload)
+    }
+
+    /// Puts a workload behind the service that `slice` names it for.
+    fn stand_behind(
+        &self,
+        workload: &mut Workload,
+        service: &ServiceFacts,
+        slice: &SliceFacts,
+        endpoint: &EndpointFacts,
+    ) {
+        let key = self.config.service_key(&service.key);
+        // Of the kinds of nearness one holds: a service that asks for another than its slices' hints gets that one.
+        if let Some(hint) = &endpoint.hint
+            && service.load_balancing.mode == LocalityMode::Any
+        {
+            let hints = Arc::make_mut(workload.hints.get_or_insert_default());
+            hints.insert(key.clone(), (**hint).clone());
+        }
+        join(Arc::make_mut(&mut workload.services), key, ports_of_slice(service, slice));
+        workload.health = workload.health.max(endpoint.health);
     }
 
     fn is_meshed(&self, pod: &PodFacts) -> bool {
@@ -213,14 +225,7 @@ impl Index {
             let key = (slice.key.0.clone(), slice.service.clone());
             let Some(service) = self.services.get(&key) else { continue };
             let w = workload.get_or_insert_with(|| self.config.bare(namespace, ip, endpoint));
-            join(
-                Arc::make_mut(&mut w.services),
-                self.config.service_key(&key),
-                ports_of_slice(service, slice),
-            );
-            if !endpoint.ready {
-                w.health = Health::Unhealthy;
-            }
+            self.stand_behind(w, service, slice, endpoint);
             if let Some(locality) = self.nodes.get(&endpoint.node) {
                 w.locality = locality.clone();
             }

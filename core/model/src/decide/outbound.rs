@@ -122,7 +122,7 @@ fn to_service(
         }
         Drawn::Endpoint(at) => snapshot
             .workload_at(&NetworkAddress::new(source.network.clone(), at.ip()))
-            .filter(|w| is_endpoint(&service.service, w) && target(w) == Some(at.port()))
+            .filter(|w| is_endpoint(&service, w) && target(w) == Some(at.port()))
             .cloned()
             .or_else(any),
     };
@@ -153,9 +153,10 @@ fn to_workload(
 }
 
 /// Whether new connections to the service may go to `workload`.
-fn is_endpoint(service: &Service, workload: &Workload) -> bool {
-    let ready = workload.health == Health::Healthy || service.load_balancing.publish_not_ready;
-    ready && workload.services.contains_key(&service.key)
+fn is_endpoint(entry: &ServiceEntry, workload: &Workload) -> bool {
+    let any = entry.service.load_balancing.publish_not_ready;
+    let health = if any { Health::Healthy } else { workload.health };
+    entry.endpoints.takes(health) && workload.services.contains_key(&entry.service.key)
 }
 
 /// Whether the kernel of `source`'s node joins connections to `workload` by itself.

@@ -1,7 +1,7 @@
 //! The endpoints of one service, picked from without looking at all of them.
 
-use crate::{Workload, service::LocalityMode};
-use std::sync::Arc;
+use crate::{Workload, service::LocalityMode, workload::Health};
+use std::{ops::Range, sync::Arc};
 
 /// One workload behind a service.
 #[derive(Clone, Debug)]
@@ -10,33 +10,46 @@ pub struct Endpoint {
     pub workload: Arc<Workload>,
 }
 
-/// The workloads behind one service, those that may be picked first.
+/// The workloads behind one service, those that are ready first.
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     all: Vec<Endpoint>,
-    /// How many of `all`, from its start, take new connections.
-    pickable: usize,
-    /// Of those, how many are nearest (they come first).
-    nearest: usize,
-    /// Whether these share every scope that is asked for, and how strictly it is asked.
-    near: bool,
-    mode: LocalityMode,
+    /// Those of `all` that new connections go to.
+    picked: Range<usize>,
+    /// None of these is ready; they are told to end and still serve.
+    last_resort: bool,
 }
 
 impl Endpoints {
-    /// Arranges `all`: `far` tells how much an endpoint lacks to be as near as can be, `ready` whether it takes new connections.
+    /// Arranges `all`: `far` tells how much an endpoint lacks to be as near as can be, `health` whether it takes new
+    /// connections.
+    ///
+    /// As kube-proxy does it, endpoints that are told to end and still serve take new connections where no ready one is
+    /// left: none at all, or, where only the nearest count, none there. Which of them is near matters only where no other may be used.
     pub fn new(
         mut all: Vec<Endpoint>,
         mode: LocalityMode,
         far: impl Fn(&Workload) -> usize,
-        ready: impl Fn(&Workload) -> bool,
+        health: impl Fn(&Workload) -> Health,
     ) -> Self {
-        let class = |e: &Endpoint| if ready(&e.workload) { far(&e.workload) } else { usize::MAX };
-        all.sort_by_cached_key(|e| (class(e), e.workload.uid.clone()));
-        let pickable = all.iter().take_while(|e| class(e) < usize::MAX).count();
-        let best = all.first().map_or(usize::MAX, &class);
-        let nearest = all[..pickable].iter().take_while(|e| class(e) == best).count();
-        Self { all, pickable, nearest, near: best == 0, mode }
+        all.sort_by_cached_key(|e| (health(&e.workload), far(&e.workload), e.workload.uid.clone()));
+        let ready = all.partition_point(|e| health(&e.workload) == Health::Healthy);
+        let serving = all.partition_point(|e| health(&e.workload) <= Health::Draining);
+        // Each class is sorted by distance.
+        let within = |class: Range<usize>, most: usize| {
+            let end = class.start + all[class.clone()].partition_point(|e| far(&e.workload) <= most);
+            class.start..end
+        };
+        let (first, last) = match mode {
+            LocalityMode::Any => (0..ready, ready..serving),
+            LocalityMode::Strict => (within(0..ready, 0), within(ready..serving, 0)),
+            LocalityMode::Failover => {
+                let nearest = all[..ready].first().map_or(0, |e| far(&e.workload));
+                (within(0..ready, nearest), ready..serving)
+            }
+        };
+        let last_resort = first.is_empty();
+        Self { all, picked: if last_resort { last } else { first }, last_resort }
     }
 
     /// Every endpoint, also those that take no new connections.
@@ -46,10 +59,20 @@ impl Endpoints {
 
     /// The endpoints that a new connection may be sent to.
     pub fn pickable(&self) -> &[Endpoint] {
-        match self.mode {
-            LocalityMode::Any => &self.all[..self.pickable],
-            LocalityMode::Strict if !self.near => &[],
-            LocalityMode::Strict | LocalityMode::Failover => &self.all[..self.nearest],
+        &self.all[self.picked.clone()]
+    }
+
+    /// Whether those that new connections go to are told to end, as no other is left.
+    pub fn is_last_resort(&self) -> bool {
+        self.last_resort && !self.picked.is_empty()
+    }
+
+    /// Whether new connections go to endpoints of this health.
+    pub fn takes(&self, health: Health) -> bool {
+        match health {
+            Health::Healthy => !self.last_resort,
+            Health::Draining => self.last_resort,
+            Health::Unhealthy => false,
         }
     }
 

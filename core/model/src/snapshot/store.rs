@@ -1,14 +1,13 @@
 //! The one place where snapshots are made: a single writer applies deltas, readers load the newest snapshot.
 
 use super::{
-    Endpoint, Endpoints, PolicySet, ServiceEntry, Shared, Snapshot,
+    Endpoint, Endpoints, PolicySet, ServiceEntry, Shared, Snapshot, Viewpoint,
     keys::{ByAddress, ByPod, ByUid, Pod, Uid},
 };
 use crate::{
     Delta, Name, NodePod, Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid,
     policy::{Action, PolicyIndex, PolicyScope, Rule},
-    service::{LocalityMode, Scope},
-    workload::{Health, Locality},
+    workload::Locality,
 };
 use arc_swap::ArcSwap;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -40,17 +39,6 @@ impl Changed {
             && self.policies.is_empty()
             && self.node_pods.is_empty()
     }
-}
-
-/// Where the reader of the snapshots stands: what "near" means when endpoints are preferred by locality.
-#[derive(Clone, Debug, Default)]
-pub struct Viewpoint {
-    /// The node's name.
-    pub node: Option<Name>,
-    /// The node's cluster.
-    pub cluster: Option<Name>,
-    /// The node's network.
-    pub network: Option<Name>,
 }
 
 /// Holds the newest snapshot. Reading takes no lock.
@@ -170,8 +158,7 @@ impl Step<'_> {
             return;
         }
         self.writer.locality = here;
-        let choosy = |entry: &&Arc<ServiceEntry>| entry.service.load_balancing.mode != LocalityMode::Any;
-        let concerned = self.next.services.values().filter(choosy);
+        let concerned = self.next.services.values().filter(|entry| super::viewpoint::is_choosy(entry));
         self.changed.services.extend(concerned.map(|entry| entry.service.key.clone()));
     }
 
@@ -300,15 +287,8 @@ impl Step<'_> {
         let Some(old) = self.next.services.get(key).cloned() else { return };
         let all = self.writer.behind.get(key).into_iter().flatten();
         let all = all.filter_map(|uid| Some(Endpoint { workload: self.next.workload(uid)?.clone() }));
-        let balancing = &old.service.load_balancing;
         let Writer { viewpoint, locality, .. } = &*self.writer;
-        let shares = |scope: &&Scope, w: &Workload| viewpoint.shares(locality.as_ref(), **scope, w);
-        let endpoints = Endpoints::new(
-            all.collect(),
-            balancing.mode,
-            |w| balancing.scopes.len() - balancing.scopes.iter().take_while(|scope| shares(scope, w)).count(),
-            |w| balancing.publish_not_ready || w.health == Health::Healthy,
-        );
+        let endpoints = viewpoint.arrange(locality.as_ref(), &old.service, all.collect());
         let entry = ServiceEntry { service: old.service.clone(), endpoints };
         self.next.services.insert(key.clone(), Arc::new(entry));
     }
@@ -382,21 +362,6 @@ fn set_of<'k>(snapshot: &Snapshot, keys: impl Iterator<Item = &'k PolicyKey>) ->
         deny: PolicyIndex::new(deny),
         allow: PolicyIndex::new(allow),
         dry_run: PolicyIndex::new(dry_run),
-    }
-}
-
-impl Viewpoint {
-    /// Whether `workload` shares `scope` with the place where the snapshot is read.
-    fn shares(&self, here: Option<&Locality>, scope: Scope, workload: &Workload) -> bool {
-        let there = &workload.locality;
-        match scope {
-            Scope::Region => here.is_some_and(|h| h.region == there.region),
-            Scope::Zone => here.is_some_and(|h| (&h.region, &h.zone) == (&there.region, &there.zone)),
-            Scope::Subzone => here.is_some_and(|h| h == there),
-            Scope::Node => self.node.as_ref() == Some(&workload.node),
-            Scope::Cluster => self.cluster.as_ref() == Some(&workload.cluster),
-            Scope::Network => self.network.as_ref() == Some(&workload.network),
-        }
     }
 }
 

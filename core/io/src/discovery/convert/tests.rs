@@ -6,7 +6,7 @@ use weft_model::{
     Delta, NetworkAddress, Policy, PolicyKey, Service, ServiceKey, Workload,
     policy::{Action, Clause, Match, PolicyScope, Rule, ServiceAccountMatch, StringMatch},
     service::{LoadBalancing, LocalityMode, Scope, ServicePort},
-    workload::{Gateway, GatewayDestination, Health, Kind as OwnerKind, Locality, PortMapping, Tunnel},
+    workload::{Gateway, GatewayDestination, Health, Hint, Kind as OwnerKind, Locality, PortMapping, Tunnel},
 };
 
 fn key(s: &str) -> ServiceKey {
@@ -36,6 +36,8 @@ fn workload() -> Workload {
     w.health = Health::Unhealthy;
     let ports = vec![PortMapping { service_port: 80, target_port: 8080 }];
     w.services = Arc::new([(key("shop/web.shop.svc.cluster.local"), ports)].into());
+    let hint = Hint { zones: vec!["z".into(), "y".into()], nodes: vec!["n1".into()] };
+    w.hints = Some(Arc::new([(key("shop/web.shop.svc.cluster.local"), hint)].into()));
     w.locality = Locality { region: "r".into(), zone: "z".into(), subzone: "s".into() };
     w
 }
@@ -100,8 +102,11 @@ fn a_mapped_block_is_the_block_it_stands_for() {
 #[test]
 fn everything_round_trips() {
     let bare = Workload::new("uid", "shop", "bare", "default");
+    let mut draining = workload();
+    (draining.health, draining.always_encrypt) = (Health::Draining, true);
     let deltas = [
         Delta::Workload(Box::new(workload())),
+        Delta::Workload(Box::new(draining)),
         Delta::Workload(Box::new(bare)),
         Delta::Service(service()),
         Delta::Service(Service::new("shop", "headless", "headless.shop.svc.cluster.local")),
@@ -152,6 +157,10 @@ fn errors_name_the_resource_and_the_field() {
         (
             refused_workload(|w| w.services.values_mut().for_each(|l| l.ports[0].target_port = 70_000)),
             "`services.target_port` has the invalid value `70000`",
+        ),
+        (
+            refused_workload(|w| w.hints[0].service = "nobody".into()),
+            "`hints.service` has the invalid value `nobody`",
         ),
         (refused_workload(|w| w.waypoint = Some(wds::GatewayAddress::default())), "`waypoint` is missing"),
     ] {

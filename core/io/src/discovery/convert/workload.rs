@@ -4,14 +4,16 @@ use super::field::{self, FieldError};
 use crate::discovery::proto::workload as wds;
 use std::{collections::BTreeMap, sync::Arc};
 use weft_model::{
-    Name, Workload,
-    workload::{Health, Kind, Locality, PortMapping, Profile, ServicePorts, Tunnel},
+    Name, ServiceKey, Workload,
+    workload::{Health, Hint, Hints, Kind, Locality, PortMapping, Profile, ServicePorts, Tunnel},
 };
 
 /// Istio elides the trust domain where it is the mesh's default.
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 /// The extension of a workload that always encrypts.
 const ALWAYS_ENCRYPT: &str = "weft.dev/always-encrypt";
+/// The extension of a workload that is told to end and still serves.
+const DRAINING: &str = "weft.dev/draining";
 /// Istio elides the service account where it is this one.
 const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 
@@ -27,10 +29,13 @@ pub(super) fn from_wire(w: wds::Workload) -> Result<Workload, FieldError> {
         wds::WorkloadType::Pod => Kind::Pod,
         wds::WorkloadType::Job => Kind::Job,
     };
+    let is_said = |name: &str| w.extensions.iter().any(|e| e.name == name);
     let health = match field::enumeration("status", w.status)? {
         wds::WorkloadStatus::Healthy => Health::Healthy,
+        wds::WorkloadStatus::Unhealthy if is_said(DRAINING) => Health::Draining,
         wds::WorkloadStatus::Unhealthy => Health::Unhealthy,
     };
+    let always_encrypt = is_said(ALWAYS_ENCRYPT);
     let mode: wds::NetworkMode = field::enumeration("network_mode", w.network_mode)?;
     let locality = w.locality.unwrap_or_default();
     let profile = Profile {
@@ -52,12 +57,13 @@ pub(super) fn from_wire(w: wds::Workload) -> Result<Workload, FieldError> {
             .collect::<Result<_, _>>()?,
         health,
         services: Arc::new(services(w.services)?),
+        hints: hints(w.hints)?,
         locality: Locality {
             region: locality.region.into(),
             zone: locality.zone.into(),
             subzone: locality.subzone.into(),
         },
-        always_encrypt: w.extensions.iter().any(|e| e.name == ALWAYS_ENCRYPT),
+        always_encrypt,
     };
     Ok(Workload {
         uid: field::required("uid", w.uid)?,
@@ -92,6 +98,32 @@ fn services(services: BTreeMap<String, wds::PortList>) -> Result<ServicePorts, F
             Ok((key, ports))
         })
         .collect()
+}
+
+fn hints(hints: Vec<wds::EndpointHint>) -> Result<Option<Arc<Hints>>, FieldError> {
+    let one = |h: wds::EndpointHint| {
+        let key = h.service.parse().map_err(|_| FieldError::invalid("hints.service", &h.service))?;
+        let names = |names: Vec<String>| names.into_iter().map(Into::into).collect();
+        Ok((key, Hint { zones: names(h.zones), nodes: names(h.nodes) }))
+    };
+    let hints = hints.into_iter().map(one).collect::<Result<Hints, _>>()?;
+    Ok((!hints.is_empty()).then(|| Arc::new(hints)))
+}
+
+fn to_hints(hints: &Hints) -> Vec<wds::EndpointHint> {
+    let names = |names: &[Name]| names.iter().map(ToString::to_string).collect();
+    let one = |(service, hint): (&ServiceKey, &Hint)| wds::EndpointHint {
+        service: service.to_string(),
+        zones: names(&hint.zones),
+        nodes: names(&hint.nodes),
+    };
+    hints.iter().map(one).collect()
+}
+
+fn extensions(w: &Workload) -> Vec<wds::Extension> {
+    let said = [(ALWAYS_ENCRYPT, w.always_encrypt), (DRAINING, w.health == Health::Draining)];
+    let said = said.into_iter().filter(|(_, yes)| *yes);
+    said.map(|(name, _)| wds::Extension { name: name.to_owned() }).collect()
 }
 
 pub(super) fn to_wire(w: &Workload) -> wds::Workload {
@@ -137,15 +169,13 @@ pub(super) fn to_wire(w: &Workload) -> wds::Workload {
         authorization_policies: w.policies.iter().map(ToString::to_string).collect(),
         status: match w.health {
             Health::Healthy => wds::WorkloadStatus::Healthy,
-            Health::Unhealthy => wds::WorkloadStatus::Unhealthy,
+            Health::Draining | Health::Unhealthy => wds::WorkloadStatus::Unhealthy,
         }
         .into(),
         services: w.services.iter().map(|(key, ports)| (key.to_string(), port_list(ports))).collect(),
         locality,
-        extensions: match w.always_encrypt {
-            true => vec![wds::Extension { name: ALWAYS_ENCRYPT.to_owned() }],
-            false => Vec::new(),
-        },
+        extensions: extensions(w),
+        hints: w.hints.as_deref().map(to_hints).unwrap_or_default(),
     }
 }
 

@@ -2,9 +2,8 @@ use super::*;
 use crate::{
     NetworkAddress, Reason, decide,
     policy::Connection,
-    service::{LoadBalancing, LocalityMode},
-    workload::Locality,
-    workload::PortMapping,
+    service::{LoadBalancing, LocalityMode, Scope},
+    workload::{Health, Hint, Locality, PortMapping},
 };
 
 fn workload(name: &str, ip: &str) -> Workload {
@@ -154,6 +153,96 @@ fn locality_prefers_or_demands_what_is_near() {
         store.apply(vec![Delta::WorkloadGone("uid-a".into())]);
         assert_eq!(names(&store.load(), &api.key), without, "{mode:?}");
     }
+}
+
+#[test]
+fn who_is_told_to_end_is_the_last_resort() {
+    let mut api = service("api");
+    let at = |n: u8, node: &str, health, api: &Service| {
+        let mut w = behind(workload(&format!("w{n}"), &format!("10.0.0.{n}")), api);
+        (w.node, w.health) = (node.into(), health);
+        put(w)
+    };
+    let (ready, draining, down) = (Health::Healthy, Health::Draining, Health::Unhealthy);
+    let balancing = |mode| LoadBalancing { scopes: vec![Scope::Node], mode, ..LoadBalancing::default() };
+    let (any, strict) = (LocalityMode::Any, LocalityMode::Strict);
+    let near = LocalityMode::Failover;
+    // w1 and w2 on this node, w3 and w4 on another.
+    for (mode, health, expected) in [
+        (any, [draining, down, ready, draining], vec!["w3"]),
+        (any, [draining, down, down, draining], vec!["w1", "w4"]),
+        (any, [down; 4], vec![]),
+        (strict, [draining, ready, ready, ready], vec!["w2"]),
+        (strict, [draining, down, ready, ready], vec!["w1"]),
+        (strict, [down, down, ready, draining], vec![]),
+        (near, [draining, draining, ready, down], vec!["w3"]),
+        (near, [draining, down, down, draining], vec!["w1", "w4"]),
+    ] {
+        api.load_balancing = balancing(mode);
+        let store = SnapshotStore::new(Viewpoint { node: Some("n1".into()), ..Viewpoint::default() });
+        let mut deltas = vec![Delta::Service(api.clone())];
+        for (n, health) in (1..).zip(health) {
+            deltas.push(at(n, if n < 3 { "n1" } else { "n2" }, health, &api));
+        }
+        store.apply(deltas);
+        assert_eq!(names(&store.load(), &api.key), expected, "{mode:?} {health:?}");
+        let snapshot = store.load();
+        let endpoints = &snapshot.service(&api.key).unwrap().endpoints;
+        let last = endpoints.pickable().iter().any(|e| e.workload.health == draining);
+        assert_eq!(endpoints.is_last_resort(), last, "{mode:?} {health:?}");
+    }
+}
+
+#[test]
+fn hints_count_where_all_have_them_and_one_is_for_here() {
+    let mut api = service("api");
+    let viewpoint = Viewpoint { node: Some("n1".into()), ..Viewpoint::default() };
+    let store = SnapshotStore::new(viewpoint);
+    let locality = |zone: &str| Locality { zone: zone.into(), ..Locality::default() };
+    let hinted = |n: u8, zones: &[&str], nodes: &[&str], health| {
+        let mut w = behind(workload(&format!("w{n}"), &format!("10.0.0.{n}")), &service("api"));
+        let names = |names: &[&str]| names.iter().map(|&n| n.into()).collect();
+        let hint = Hint { zones: names(zones), nodes: names(nodes) };
+        w.health = health;
+        w.hints =
+            (hint != Hint::default()).then(|| Arc::new([(service("api").key, hint)].into_iter().collect()));
+        put(w)
+    };
+    let client = |zone: &str| {
+        let mut w = workload("client", "10.0.0.9");
+        (w.node, w.locality) = ("n1".into(), locality(zone));
+        put(w)
+    };
+    let ready = Health::Healthy;
+    let now = |store: &SnapshotStore| names(&store.load(), &service("api").key);
+    store.apply(vec![
+        Delta::Service(api.clone()),
+        hinted(1, &["a"], &[], ready),
+        hinted(2, &["b", "c"], &[], ready),
+        hinted(3, &["b"], &[], ready),
+    ]);
+    assert_eq!(now(&store), ["w1", "w2", "w3"], "nobody has said where the node is");
+    let changed = store.apply(vec![client("b")]);
+    assert!(changed.services.contains(&api.key));
+    assert_eq!(now(&store), ["w2", "w3"]);
+    store.apply(vec![client("c")]);
+    assert_eq!(now(&store), ["w2"]);
+    store.apply(vec![client("d")]);
+    assert_eq!(now(&store), ["w1", "w2", "w3"], "none is for this zone");
+    store.apply(vec![client("a"), hinted(2, &[], &[], ready)]);
+    assert_eq!(now(&store), ["w1", "w2", "w3"], "one has no hint");
+    store.apply(vec![hinted(2, &[], &[], Health::Draining)]);
+    assert_eq!(now(&store), ["w1"], "what is not ready needs none");
+    store.apply(vec![hinted(1, &["a"], &["n2"], ready), hinted(3, &["b"], &["n1"], ready)]);
+    assert_eq!(now(&store), ["w3"], "nodes count before zones");
+    store.apply(vec![
+        hinted(1, &["a"], &["n2"], Health::Draining),
+        hinted(3, &["b"], &["n1"], Health::Draining),
+    ]);
+    assert_eq!(now(&store), ["w1", "w2", "w3"], "the last resort is wherever it is");
+    api.load_balancing.publish_not_ready = true;
+    store.apply(vec![Delta::Service(api.clone())]);
+    assert_eq!(now(&store), ["w1", "w2", "w3"], "w2 counts as ready");
 }
 
 #[test]
