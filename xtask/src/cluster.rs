@@ -4,7 +4,7 @@ use crate::{setup, shell};
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use std::{process::ExitCode, time::Instant};
-use weft_cluster::{Cluster, Parts, cluster, plan};
+use weft_cluster::{Cluster, Parts, cluster, parts::go, plan};
 use weft_tests::kernel;
 
 /// Programs and files that a cluster is made of, and the Debian packages that hold them.
@@ -19,6 +19,9 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("/bin/busybox", "busybox-static"),
     ("/usr/lib/cni/ptp", "containernetworking-plugins"),
 ];
+
+/// What the rest of it is built with.
+const GO: [(&str, &str); 1] = [("go", "golang-go")];
 
 #[derive(Args)]
 pub struct Options {
@@ -80,6 +83,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     match &options.task {
         Task::Up { name, nodes, no_dns, no_ipv6 } => {
             let name = name.name.clone();
+            shell::run(&mut shell::cargo(&["build", "--locked", "--package", "weft-cluster", "--bins"]))?;
             up(&cluster::Options { name, nodes: *nodes, dns: !no_dns, ipv6: !no_ipv6 })?;
         }
         Task::Down { name, all } => {
@@ -96,20 +100,27 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Task::Build => {
-            setup::install(&PROGRAMS)?;
-            Parts::build()?;
+            parts()?;
             println!("{}", Parts::find()?.directory().display());
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Brings a cluster up, with all that it takes.
+/// Installs and builds what it is made of, where that is missing.
+fn parts() -> Result<()> {
+    setup::install(&PROGRAMS)?;
+    if !Parts::are_built()? && go::find().is_none() {
+        // Also where the distribution's is old: it fetches a newer one.
+        setup::install(&GO)?;
+    }
+    Parts::build().map(drop)
+}
+
+/// Brings a cluster up, with all that it takes; our own program for it must be built.
 pub fn up(options: &cluster::Options) -> Result<Cluster> {
     kernel::namespaces()?;
-    setup::install(&PROGRAMS)?;
-    Parts::build()?;
-    shell::run(&mut shell::cargo(&["build", "--locked", "--package", "weft-cluster", "--bins"]))?;
+    parts()?;
     let begun = Instant::now();
     let cluster = Cluster::up(options)?;
     println!(

@@ -6,6 +6,9 @@ use clap::Args;
 use std::process::ExitCode;
 use weft_cluster::Cluster;
 
+/// The name of a cluster that was given none.
+const NAME: &str = "e2e";
+
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -15,11 +18,17 @@ pub struct Options {
     /// Scenarios to take; all when none is named
     scenarios: Vec<String>,
     /// The cluster's name
-    #[arg(long, default_value = "e2e")]
+    #[arg(long, default_value = NAME)]
     name: String,
     /// Leave the cluster, whatever becomes of the scenarios
     #[arg(long)]
     keep: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { scenarios: Vec::new(), name: NAME.into(), keep: false }
+    }
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
@@ -34,7 +43,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             cluster.import(&archive)?;
         }
         let test = |target, more: &[&str]| {
-            let args = ["test", "--locked", "--package", "weft-cluster", "--test", target, "--"];
+            // Of the whole workspace, whose features all else was built with: nothing is built twice.
+            let args = ["test", "--locked", "--workspace", "--test", target, "--"];
             shell::run(shell::cargo(&[&args, more].concat()).env("WEFT_CLUSTER", &options.name))
         };
         // Control alone with an API server of each test's own; after that, everything in the cluster.

@@ -2,7 +2,7 @@
 //!
 //! deploy/images has the recipes for those who build with an engine; what is in the images is the same.
 
-use crate::{sbom::Bill, shell};
+use crate::{build, sbom::Bill, shell};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -51,22 +51,24 @@ pub fn run(options: &Options) -> Result<()> {
 /// When something does not build.
 pub fn build(options: &Options) -> Result<Vec<(PathBuf, String)>> {
     let profile = if options.release { "release" } else { "debug" };
-    let mut args = vec!["build", "--locked", "--bins"];
-    args.extend(PROGRAMS.iter().flat_map(|(_, package, _)| ["--package", package]));
     if options.release {
-        args.push("--release");
+        let mut args = vec!["build", "--locked", "--bins", "--release"];
+        args.extend(PROGRAMS.iter().flat_map(|(_, package, _)| ["--package", package]));
+        shell::run(&mut shell::cargo(&args))?;
+    } else {
+        // Those of the tests: by themselves they would have other features, and be built once more.
+        build::binaries(false)?;
     }
-    shell::run(&mut shell::cargo(&args))?;
     let target = target();
     let out = options.out.clone().unwrap_or_else(|| target.join("images"));
-    let build = |&(short, package, user): &(&str, &str, &str)| {
+    let archive_of = |&(short, package, user): &(&str, &str, &str)| {
         let program = stripped(&target.join(profile).join(package), &target.join("stripped").join(profile))?;
         let image = image(short, package, user, &program)?;
         let archive = out.join(format!("{short}.tar"));
         image.build(&archive)?;
         Ok((archive, image.name().to_owned()))
     };
-    PROGRAMS.iter().map(build).collect()
+    PROGRAMS.iter().map(archive_of).collect()
 }
 
 fn image(short: &str, package: &str, user: &str, program: &Path) -> Result<Image> {

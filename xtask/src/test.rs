@@ -1,7 +1,7 @@
 //! Everything that must hold before a change is merged.
 
 use crate::{
-    build, fuzz, licences, setup, shell,
+    build, e2e, fuzz, licences, setup, shell,
     steps::{Outcome, Steps},
 };
 use anyhow::Result;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use weft_tests::kernel;
 
 #[derive(Args)]
-#[command(after_help = "Steps: setup, format, clippy, build, test, fuzz, doc, licences")]
+#[command(after_help = "Steps: setup, format, clippy, build, test, e2e, fuzz, doc, licences")]
 pub struct Options {
     /// Take only these steps
     #[arg(long, value_name = "STEP")]
@@ -27,6 +27,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     // Scenarios start the binaries themselves.
     steps.take("build", || done(build::binaries(false)));
     steps.take("test", tests);
+    steps.take("e2e", in_a_cluster);
     steps.take("fuzz", || done(fuzz::run(&fuzz::Options::short())));
     steps.take("doc", || {
         let mut doc = shell::cargo(&["doc", "--locked", "--workspace", "--no-deps"]);
@@ -56,4 +57,12 @@ fn tests() -> Result<Outcome> {
         None => Outcome::Passed,
         Some(missing) => Outcome::Partly(format!("no scenarios on the kernel: {missing:#}")),
     })
+}
+
+/// The mesh in a real Kubernetes, which must be there wherever the kernel is.
+fn in_a_cluster() -> Result<Outcome> {
+    if let Err(missing) = kernel::namespaces().and_then(|()| kernel::bpf()) {
+        return Ok(Outcome::Partly(format!("no cluster: {missing:#}")));
+    }
+    e2e::run(&e2e::Options::default()).and(Ok(Outcome::Passed))
 }

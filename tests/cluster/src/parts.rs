@@ -1,14 +1,16 @@
 //! The programs of Kubernetes, built from their published modules and kept between runs.
 
+pub mod go;
+
 use crate::files;
 use anyhow::{Context, Result, bail, ensure};
 use aws_lc_rs::digest::{self, SHA256};
+use go::Go;
 use nix::fcntl::{Flock, FlockArg};
 use std::{
     env,
     fs::{self, File},
     path::{Path, PathBuf},
-    process::Command,
 };
 
 /// Kubernetes' version; the module's requirements (`parts/kubernetes/go.mod`) name the same.
@@ -40,6 +42,12 @@ const DNS: Module = [
 const PROGRAMS: [&str; 6] =
     ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
 
+/// What is not Kubernetes' own.
+const MORE: [&str; 2] = ["coredns", "helm"];
+
+/// No names and no lines for debuggers.
+const SMALL: [&str; 3] = ["-trimpath", "-gcflags=all=-dwarf=false", "-ldflags=-s -w"];
+
 /// Names another place for the cache.
 const OVERRIDE: &str = "WEFT_PARTS";
 
@@ -70,6 +78,12 @@ impl Parts {
         Ok(path)
     }
 
+    /// Whether all of them are built.
+    pub fn are_built() -> Result<bool> {
+        let parts = Self { directory: directory()? };
+        Ok(PROGRAMS.iter().chain(&MORE).all(|name| parts.path(name).exists()))
+    }
+
     /// Builds what is not there yet, with the Go toolchain; says what it does.
     pub fn build() -> Result<Self> {
         let parts = Self { directory: directory()? };
@@ -83,13 +97,13 @@ impl Parts {
             eprintln!("building CoreDNS {COREDNS}");
             parts.module("coredns", &DNS)?;
             let program = parts.making().join("bin/coredns").display().to_string();
-            parts.go("coredns", &["build", "-trimpath", "-ldflags=-s -w", "-o", &program, "."])?;
+            parts.go("coredns", &[&["build"], &SMALL[..], &["-o", &program, "."]].concat())?;
             parts.place(&["coredns"])?;
         }
         if !parts.path("helm").exists() {
             eprintln!("building Helm {HELM}");
             let module = format!("helm.sh/helm/v3/cmd/helm@{HELM}");
-            parts.go("", &["install", "-trimpath", "-ldflags=-s -w", &module])?;
+            parts.go("", &[&["install"], &SMALL[..], &[&module]].concat())?;
             parts.place(&["helm"])?;
         }
         files::remove_directory(&parts.making())?;
@@ -115,7 +129,8 @@ impl Parts {
         let short = KUBERNETES.trim_start_matches('v');
         let mut numbers = short.split('.');
         let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-        let mut link = "-ldflags=-s -w".to_owned();
+        let [trimmed, bare, link] = SMALL;
+        let mut link = link.to_owned();
         for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
             for (name, value) in [
                 ("gitVersion", KUBERNETES),
@@ -127,7 +142,7 @@ impl Parts {
             }
         }
         let packages: Vec<_> = PROGRAMS.iter().map(|name| format!("k8s.io/kubernetes/cmd/{name}")).collect();
-        let mut args = vec!["install", "-trimpath", &link];
+        let mut args = vec!["install", trimmed, bare, &link];
         args.extend(packages.iter().map(String::as_str));
         self.go("kubernetes", &args)?;
         self.place(&PROGRAMS)
@@ -143,13 +158,8 @@ impl Parts {
     fn go(&self, folder: &str, args: &[&str]) -> Result<()> {
         let at = self.making().join(folder);
         files::directory(&at)?;
-        let mut go = Command::new("go");
-        go.args(args).current_dir(&at).env("GOBIN", self.making().join("bin"));
-        // Versions are what our files say, whatever this user's or another workspace's settings are.
-        go.env("GOFLAGS", "").env("GOWORK", "off");
-        let status = go.status().map_err(|error| {
-            anyhow::anyhow!("cannot run go ({error}): install Go 1.24 or newer from https://go.dev/dl and put it on the PATH")
-        })?;
+        let mut go = Go::ready()?.command(&at, args);
+        let status = go.env("GOBIN", self.making().join("bin")).status().context("cannot run go")?;
         if !status.success() {
             bail!("go {} failed ({status}); its output says why", args.join(" "));
         }

@@ -118,6 +118,18 @@ impl Stage {
         Ok(address.with_context(|| format!("no pod {name} in {namespace} has an address"))?.to_owned())
     }
 
+    /// The name of the agent's pod on a node; of several, one that does not end.
+    pub fn agent(&self, node: &str) -> Result<String> {
+        let on = format!("--field-selector=spec.nodeName={node}");
+        let selector = ["--selector=app.kubernetes.io/name=weft-agent", &on];
+        let get = [&["get", "pods", "--namespace", SYSTEM], &selector[..]].concat();
+        let pods = self.cluster.json(&get)?;
+        let pods = pods["items"].as_array().into_iter().flatten();
+        let mut living = pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        let name = living.next().and_then(|pod| pod["metadata"]["name"].as_str());
+        Ok(name.with_context(|| format!("no agent on {node}"))?.to_owned())
+    }
+
     /// The address of a Service.
     pub fn service_address(&self, namespace: &str, name: &str) -> Result<String> {
         let path = "jsonpath={.spec.clusterIP}";
