@@ -1,7 +1,7 @@
 //! What the agent tells about itself: to its own command line over a local socket, and to people, scrapers and probes
 //! over HTTP.
 
-mod convert;
+pub(crate) mod convert;
 mod dump;
 pub mod explain;
 mod flows;
@@ -16,13 +16,25 @@ pub use convert::{bpf::bpf, control::control};
 pub use gauges::{expire_series, gauges};
 pub use socket::{SocketError, serve};
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{io, net::SocketAddr, sync::Arc, time::SystemTime};
 use weft_io::{
     lifecycle::ready::Ready,
     telemetry::{Telemetry, trace::LogHandle},
     tls::CertStatus,
 };
 use weft_model::{SnapshotStore, Workload};
+
+/// Why a pod's older connections are not told, or not reset.
+#[derive(Debug, thiserror::Error)]
+#[error("{pod}: {doing}: {source}")]
+pub struct OlderError {
+    /// Whose.
+    pub pod: String,
+    /// What could not be done.
+    pub doing: &'static str,
+    /// Why.
+    pub source: io::Error,
+}
 
 /// What admin asks of the parts of the agent that it does not hold itself.
 pub trait AgentView: Send + Sync + 'static {
@@ -32,6 +44,11 @@ pub trait AgentView: Send + Sync + 'static {
     fn certificates(&self) -> Vec<CertStatus>;
     /// How the stream to the control plane fares; [`control`] makes it from the discovery client's status.
     fn control(&self) -> proto::Control;
+    /// The connections of a pod (`namespace/name`), or of all of the node, that are older than its last step into the mesh or
+    /// out of it. Asks the kernel: not for the threads of a runtime.
+    fn older(&self, pod: &str) -> Result<Vec<proto::OlderConnection>, OlderError>;
+    /// Resets those of one pod.
+    fn reset_older(&self, pod: &str) -> Result<proto::OlderReset, OlderError>;
     /// The kernel's programs and maps; [`bpf`] makes it from the kernel's figures.
     fn bpf(&self) -> proto::Bpf;
     /// Whether the kernel joins `source` and `destination` at `at` without a proxy.

@@ -20,6 +20,7 @@ use crate::{
     pods::{
         DirectorySource, Enroller, KubeSource,
         listeners::ListenerName,
+        older::Notes,
         roster::Roster,
         source::{self, kube::NodePaths},
     },
@@ -199,7 +200,8 @@ fn capture(base: &Base, drain: &Watcher) -> Result<Follower, AppError> {
     let kept = vault::follow(base.shared.certs.clone(), kept);
     let flows = kernel.flows()?;
     let enroller = Enroller::new(
-        (config.node.clone(), config.network.as_str().into(), config.proc.clone(), config.older),
+        (config.node.clone(), config.network.as_str().into(), config.proc.clone()),
+        (config.older, Notes::new(&config.state_dir)),
         Arc::new(Mutex::new(kernel)),
         base.keeper.clone(),
         lanes,
@@ -254,6 +256,8 @@ fn admin(base: &Base, log: LogHandle, roster: Arc<Roster>, kernel: Option<Arc<Mu
     let view = View {
         config: base.config.clone(),
         roster,
+        notes: Notes::new(&base.config.state_dir),
+        snapshots: base.shared.store.clone(),
         certs: base.shared.certs.clone(),
         status: base.status.clone(),
         kernel,

@@ -3,6 +3,7 @@
 mod check;
 mod client;
 mod command;
+mod connections;
 #[cfg(feature = "kube")]
 mod kube;
 mod output;
@@ -71,13 +72,7 @@ async fn ask(
         Command::Certificates => {
             output.list(&client.list_certificates(Empty {}).await?.into_inner().items, out)
         }
-        Command::Connections { close: None } => {
-            output.list(&client.list_connections(Empty {}).await?.into_inner().items, out)
-        }
-        Command::Connections { close: Some(id) } => {
-            client.close_connection(proto::CloseRequest { id }).await?;
-            Ok(())
-        }
+        Command::Connections(wanted) => connections::run(client, wanted, output, out).await,
         Command::Flows(wanted) => flows(client, wanted.into(), output, out).await,
         Command::Explain { from, to } => {
             let request = proto::ExplainRequest { from, to };

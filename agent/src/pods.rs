@@ -1,7 +1,6 @@
 //! The pods of this node: where they come from, how they are entered, what the agent sets up inside.
 
 pub mod connected;
-pub mod destroy;
 pub mod enrol;
 pub mod listeners;
 pub mod netns;

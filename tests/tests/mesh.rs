@@ -34,6 +34,8 @@ mod manners;
 mod membership;
 #[path = "mesh/near.rs"]
 mod near;
+#[path = "mesh/older.rs"]
+mod older;
 #[path = "mesh/policy.rs"]
 mod policy;
 #[path = "mesh/refused.rs"]

@@ -1,13 +1,13 @@
 //! The admin interface itself.
 
 use super::{
-    Admin, convert, dump,
+    Admin, AgentView, OlderError, convert, dump,
     explain::explain,
     flows::{self, Filter},
     proto::{
         Bpf, CertificateList, CloseRequest, ConfigDump, ConnectionList, Empty, ExplainRequest, Explanation,
-        Flow, FlowsRequest, Log, LogRequest, PolicyList, ServiceList, Status as AgentStatus, WorkloadList,
-        admin_server,
+        Flow, FlowsRequest, Log, LogRequest, OlderList, OlderRequest, OlderReset, PolicyList, ServiceList,
+        Status as AgentStatus, WorkloadList, admin_server,
     },
     status,
 };
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use weft_io::telemetry::Path;
-use weft_model::Reason;
+use weft_model::{Reason, clip};
 
 /// Answers from an [`Admin`].
 #[derive(Clone)]
@@ -27,6 +27,18 @@ impl Service {
     /// The service that answers from `admin`.
     pub fn new(admin: Arc<Admin>) -> Self {
         Self { admin }
+    }
+}
+
+impl Service {
+    /// Has the kernel asked, on a thread that may wait for it.
+    async fn look<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn AgentView) -> Result<T, OlderError> + Send + 'static,
+    ) -> Result<T, Status> {
+        let agent = self.admin.agent.clone();
+        let asked = tokio::task::spawn_blocking(move || ask(&*agent)).await;
+        asked.map_err(|e| Status::internal(e.to_string()))?.map_err(|e| Status::internal(e.to_string()))
     }
 }
 
@@ -86,6 +98,23 @@ impl admin_server::Admin for Service {
         }
         connection.close(Reason::ClosedByOperator);
         answer(Empty {})
+    }
+
+    async fn list_older(&self, request: Request<OlderRequest>) -> Answer<OlderList> {
+        let pod = request.into_inner().pod;
+        let items = self.look(move |agent| agent.older(&pod)).await?;
+        answer(OlderList { items })
+    }
+
+    async fn reset_older(&self, request: Request<OlderRequest>) -> Answer<OlderReset> {
+        let pod = request.into_inner().pod;
+        if !pod.contains('/') {
+            return Err(Status::invalid_argument(format!(
+                "`{}` does not name a pod: write NAMESPACE/NAME",
+                clip(&pod)
+            )));
+        }
+        answer(self.look(move |agent| agent.reset_older(&pod)).await?)
     }
 
     type WatchFlowsStream = ReceiverStream<Result<Flow, Status>>;

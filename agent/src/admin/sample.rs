@@ -1,6 +1,6 @@
 //! A small agent with real state, for the tests of what is told about it.
 
-use super::{Admin, AgentView, proto};
+use super::{Admin, AgentView, OlderError, proto};
 use std::{
     net::SocketAddr,
     sync::Arc,
@@ -64,6 +64,39 @@ impl AgentView for View {
                 ..status("late", CertState::Failed)
             },
         ]
+    }
+
+    fn older(&self, pod: &str) -> Result<Vec<proto::OlderConnection>, OlderError> {
+        let one = |pod: &str, direction: &str, change: &str, peer: proto::Peer, service: &str| {
+            proto::OlderConnection {
+                namespace: "shop".to_owned(),
+                pod: pod.to_owned(),
+                direction: direction.to_owned(),
+                local: "10.0.1.1:40000".to_owned(),
+                peer: Some(peer),
+                service: service.to_owned(),
+                change: change.to_owned(),
+                since: super::convert::time(ago(3_670)),
+            }
+        };
+        let db = proto::Peer {
+            address: "10.0.2.1:5432".to_owned(),
+            namespace: "shop".to_owned(),
+            workload: "db-0".to_owned(),
+            ..proto::Peer::default()
+        };
+        let outside = proto::Peer { address: "192.0.2.7:443".to_owned(), ..proto::Peer::default() };
+        let mut all = vec![
+            one("web-0", "outbound", "joined", db, ""),
+            one("old-0", "inbound", "left", outside, "old.shop.svc.cluster.local"),
+        ];
+        all.retain(|o| pod.is_empty() || format!("{}/{}", o.namespace, o.pod) == pod);
+        Ok(all)
+    }
+
+    fn reset_older(&self, pod: &str) -> Result<proto::OlderReset, OlderError> {
+        let count = self.older(pod)?.len() as u64;
+        Ok(proto::OlderReset { found: count > 0, count })
     }
 
     fn control(&self) -> proto::Control {

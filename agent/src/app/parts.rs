@@ -3,7 +3,6 @@
 use super::AppError;
 use crate::{
     config::{AccessLogSettings, Config, Pods},
-    identity::ControlCa,
     lanes::{Admission, Shared},
 };
 use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, sync::Arc, time::Duration};
@@ -33,7 +32,7 @@ pub fn shared(config: &Config) -> Result<Arc<Shared>, AppError> {
         cluster: Some(config.cluster.as_str().into()),
         network: Some(config.network.as_str().into()),
     };
-    let ca = Arc::new(ControlCa(DiscoveryCa::new(endpoint(config), None)));
+    let ca = Arc::new(DiscoveryCa::new(endpoint(config), None));
     Ok(Arc::new(Shared {
         store: Arc::new(SnapshotStore::new(viewpoint)),
         certs: CertManager::new(ca, CertOptions::default()),

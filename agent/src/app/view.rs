@@ -1,11 +1,16 @@
 //! The agent's parts as admin asks for them.
 
+mod older;
+
 use super::lock;
 use crate::{
-    admin::{self, AgentView, proto},
+    admin::{self, AgentView, OlderError, proto},
     config::Config,
     kernel::Kernel,
-    pods::roster::{Roster, Standing},
+    pods::{
+        older::Notes,
+        roster::{Roster, Standing},
+    },
 };
 use std::{
     net::SocketAddr,
@@ -15,7 +20,7 @@ use weft_io::{
     discovery::StatusHandle,
     tls::{CertManager, CertStatus},
 };
-use weft_model::Workload;
+use weft_model::{SnapshotStore, Workload};
 
 /// Handles of everything that admin shows.
 pub struct View {
@@ -23,6 +28,10 @@ pub struct View {
     pub config: Config,
     /// The node's pods.
     pub roster: Arc<Roster>,
+    /// What is noted of their older connections.
+    pub notes: Notes,
+    /// What is known of the mesh.
+    pub snapshots: Arc<SnapshotStore>,
     /// Their certificates.
     pub certs: CertManager,
     /// How discovery fares.
@@ -59,6 +68,14 @@ impl AgentView for View {
 
     fn control(&self) -> proto::Control {
         admin::control(&self.status.borrow())
+    }
+
+    fn older(&self, pod: &str) -> Result<Vec<proto::OlderConnection>, OlderError> {
+        older::list(self, pod)
+    }
+
+    fn reset_older(&self, pod: &str) -> Result<proto::OlderReset, OlderError> {
+        older::reset(self, pod)
     }
 
     fn bpf(&self) -> proto::Bpf {

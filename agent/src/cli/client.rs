@@ -46,6 +46,14 @@ pub enum CliError {
     /// The agent answers, and is not ready.
     #[error("not ready, waiting for {}", .0.join(", "))]
     NotReady(Vec<String>),
+    /// The pod is not there.
+    #[error("{0}: no such pod on {1}; write NAMESPACE/NAME")]
+    NoPod(String, &'static str),
+    /// Nobody said that it is meant.
+    #[error(
+        "this resets {0} connections of {1}, whose applications have to connect again; say --yes if that is meant"
+    )]
+    NotMeantReset(usize, String),
     /// Nobody said that it is meant.
     #[error("this takes the mesh off {0}; say --yes if that is meant")]
     NotMeant(String),

@@ -74,12 +74,14 @@ pub enum Command {
     #[command(after_help = "Example:\n  weft-agent certificates")]
     Certificates,
     /// List the connections that live now, or close one.
-    #[command(after_help = "Examples:\n  weft-agent connections\n  weft-agent connections --close 769")]
-    Connections {
-        /// Close the connection of this id instead.
-        #[arg(long, value_name = "ID")]
-        close: Option<u64>,
-    },
+    #[command(after_help = "\
+Examples:
+  weft-agent connections
+  weft-agent connections --close 769
+  weft-agent connections --older
+  weft-agent --kube connections --older --pod shop/web-0
+  weft-agent connections --older --pod shop/web-0 --reset --yes")]
+    Connections(ConnectionsArgs),
     /// Show who talked to whom lately, or as it happens.
     #[command(after_help = "\
 Examples:
@@ -150,6 +152,26 @@ Examples:
         /// The shell.
         shell: Shell,
     },
+}
+
+/// Which connections, and what is to become of them.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct ConnectionsArgs {
+    /// Close the connection of this id instead.
+    #[arg(long, value_name = "ID", conflicts_with = "older")]
+    pub close: Option<u64>,
+    /// List those that pods had open when they came into the mesh or left it: nothing protects them, no policy judges them.
+    #[arg(long)]
+    pub older: bool,
+    /// With --older: only those of this pod (namespace/name).
+    #[arg(long, value_name = "POD", requires = "older")]
+    pub pod: Option<String>,
+    /// With --older and --pod: reset them; whoever connects again does so as the mesh has it.
+    #[arg(long, requires = "pod")]
+    pub reset: bool,
+    /// With --reset: do it.
+    #[arg(long, requires = "reset")]
+    pub yes: bool,
 }
 
 /// Which flows.

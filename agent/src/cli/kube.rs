@@ -6,6 +6,7 @@
 mod agents;
 mod answers;
 mod check;
+mod connections;
 mod error;
 mod explain;
 mod flows;
@@ -61,19 +62,7 @@ async fn ask(
         Command::Services => all!(list_services).map(|list| list.items).list(output, out),
         Command::Policies => all!(list_policies).map(|list| list.items).list(output, out),
         Command::Certificates => all!(list_certificates).map(|list| list.items).list(output, out),
-        Command::Connections { close: None } => {
-            all!(list_connections).map(|list| list.items).list(output, out)
-        }
-        Command::Connections { close: Some(id) } => {
-            if agents.len() != 1 {
-                return Err(KubeError::OneNode("connections --close").into());
-            }
-            let close = proto::CloseRequest { id };
-            let done = each(cluster, agents, async |mut agent| {
-                Ok(agent.close_connection(close).await?.into_inner())
-            });
-            done.await.finish()
-        }
+        Command::Connections(wanted) => connections::run(cluster, agents, wanted, output, out).await,
         Command::Flows(wanted) => flows::show(cluster, agents, wanted.into(), output, out).await,
         Command::Bpf => all!(get_bpf).one(output, out),
         Command::Log { directives } => {

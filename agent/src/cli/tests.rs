@@ -126,6 +126,8 @@ async fn tables_and_json_are_as_documented() {
         golden(&format!("{name}.txt"), &node.run(&[name]).await.unwrap());
         golden(&format!("{name}.json"), &timeless(&node.run(&[name, "-o", "json"]).await.unwrap()));
     }
+    golden("older.txt", &node.run(&["connections", "--older"]).await.unwrap());
+    golden("older.json", &timeless(&node.run(&["connections", "--older", "-o", "json"]).await.unwrap()));
     golden("flows.json", &timeless(&node.run(&["flows", "-o", "json"]).await.unwrap()));
 }
 
@@ -268,6 +270,26 @@ async fn a_connection_is_closed_by_its_id() {
     let direct = node.sample.records[1].live().id.to_string();
     let error = node.run(&["connections", "--close", &direct]).await.unwrap_err().to_string();
     assert!(error.contains("joined by the kernel"), "{error}");
+}
+
+#[tokio::test]
+async fn older_connections_are_those_of_a_pod_and_are_reset_when_that_is_meant() {
+    let node = Node::start().await;
+    let older = ["connections", "--older", "--pod"];
+    let run = async |rest: &[&str]| node.run(&[&older, rest].concat()).await;
+    let listed = run(&["shop/web-0"]).await.unwrap();
+    assert!(listed.contains("shop/db-0 (10.0.2.1:5432)") && !listed.contains("old-0"), "{listed}");
+    let unmeant = run(&["shop/web-0", "--reset"]).await.unwrap_err().to_string();
+    assert!(unmeant.contains("1 connections of shop/web-0") && unmeant.contains("--yes"), "{unmeant}");
+    let done = run(&["shop/web-0", "--reset", "--yes"]).await.unwrap();
+    assert_eq!(done, "1 connections of shop/web-0 are reset\n");
+    let nobody = run(&["shop/none", "--reset", "--yes"]).await.unwrap_err().to_string();
+    assert!(nobody.contains("shop/none: no such pod"), "{nobody}");
+    let odd = run(&["web-0", "--reset", "--yes"]).await.unwrap_err().to_string();
+    assert!(odd.contains("NAMESPACE/NAME"), "{odd}");
+    for odd in [&["--pod", "a/b"][..], &["--older", "--reset"], &["--older", "--close", "1"]] {
+        assert!(Cli::try_parse_from(["weft-agent", "connections"].iter().chain(odd)).is_err(), "{odd:?}");
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::{
     config::{Config, ConfigArgs, ConfigError},
     keeper,
     kernel::{Kernel, KernelError},
-    pods::{Netns, routes},
+    pods::{Netns, older::Notes, routes},
 };
 use nix::{
     errno::Errno,
@@ -86,6 +86,7 @@ pub async fn run(
     let routes = unroute(&enrolled.into_iter().collect()).await;
     writeln!(out, "routes are gone from {routes} pods")?;
     remove(&config.cache_dir, &["state"])?;
+    Notes::new(&config.state_dir).forget_all();
     remove(&config.state_dir, &["addresses.json", "admin.sock", "keeper.sock"])?;
     // Shared with the agents of other nodes, where there are such on this machine.
     if let Some(parent) = config.pin_dir.parent() {

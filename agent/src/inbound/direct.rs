@@ -4,13 +4,11 @@
 use super::authorize::authorize;
 use crate::{
     kernel::{Flow, Verdict},
-    pods::{
-        Pod,
-        destroy::{destroy, find},
-    },
+    pods::{Netns, Pod},
+    sock_diag::SockDiag,
 };
 use rustc_hash::FxHashMap;
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 use weft_model::Snapshot;
 
 /// Cuts those of `flows` that `snapshot` would refuse now; answers how many that were. `pods` are the enrolled ones, by
@@ -55,16 +53,18 @@ fn refused<'a>(snapshot: &Snapshot, flow: &Flow, pods: &'a FxHashMap<u64, Arc<Po
 /// the client's, where the server's is gone or not yet there.
 fn cut(refused: Refused<'_>) -> bool {
     let Refused { from, to, socket, client, server } = refused;
-    let at_server = || match from {
-        Some(_) => find(&to.netns, server, client)
-            .and_then(|found| found.map_or(Ok(false), |cookie| destroy(&to.netns, server, client, cookie))),
-        None => destroy(&to.netns, server, client, socket),
+    let inside = |netns: &Netns| netns.enter(SockDiag::open);
+    let done = || -> io::Result<bool> {
+        let diag = inside(&to.netns)?;
+        let Some(from) = from else { return diag.destroy(server, client, socket) };
+        if let Some(cookie) = diag.find(server, client)?
+            && diag.destroy(server, client, cookie)?
+        {
+            return Ok(true);
+        }
+        inside(&from.netns)?.destroy(client, server, socket)
     };
-    let done = match (at_server(), from) {
-        (Ok(false), Some(from)) => destroy(&from.netns, client, server, socket),
-        (done, _) => done,
-    };
-    done.unwrap_or_else(|error| {
+    done().unwrap_or_else(|error| {
         tracing::error!(to = %to.spec, %client, %server, %error,
             "a connection that the policies no longer allow cannot be cut");
         false

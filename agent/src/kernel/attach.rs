@@ -2,7 +2,7 @@
 
 use super::{
     KernelError,
-    load::{Loader, verified},
+    object::{Loader, verified},
     pins::Pins,
     sys,
 };

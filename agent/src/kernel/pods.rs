@@ -3,8 +3,8 @@
 use super::{
     Kernel, KernelError,
     diag::Diag,
-    load::{Loader, verified},
     maps::Raw,
+    object::{Loader, verified},
     pins::{self, Pins},
     sys,
 };

@@ -1,36 +1,38 @@
 //! Enrolment: bringing pods into the mesh and letting them go, as the source and the snapshot have it.
 
 mod addresses;
+mod listen;
 mod older;
 mod others;
 mod outside;
+mod publish;
+mod tell;
 
 use super::{
     Netns, Pod, PodSpec, Sandbox,
-    listeners::{self, ListenerName, Role},
-    older::Older,
+    listeners::ListenerName,
+    older::{Notes, Older},
     plan::{Cause, PodName, Present, plan},
-    roster::{Listed, Roster, Standing},
+    roster::Roster,
     routes::{self, RouteError},
 };
 use crate::{
     app::lock,
     keeper::KeeperClient,
-    kernel::{Enrolment, EnrolmentFlags, Kernel, KernelError, LocalPod},
-    lanes::{Lanes, Serve},
+    kernel::{Kernel, KernelError, LocalPod},
+    lanes::Lanes,
 };
 use addresses::own_addresses;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     net::{IpAddr, TcpListener},
-    os::fd::{AsFd, BorrowedFd},
     path::PathBuf,
     sync::{Arc, Mutex},
 };
-use weft_ebpf_abi::LISTENER_SLOTS;
+use tell::enrol;
 use weft_io::tls::CertManager;
-use weft_model::{Identity, Name, Snapshot, Workload};
+use weft_model::{Name, Snapshot, Workload};
 
 /// Why a pod cannot be enrolled.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +74,8 @@ pub struct Enroller {
     pub proc: PathBuf,
     /// What becomes of connections that a pod had before it came into the mesh.
     pub older: Older,
+    /// Which connections those are.
+    pub notes: Notes,
     /// The kernel's side.
     pub kernel: Arc<Mutex<Kernel>>,
     /// Holds the listeners beyond this process.
@@ -87,6 +91,8 @@ pub struct Enroller {
     enrolled: BTreeMap<PodName, Enrolled>,
     /// Pods that were let go, until their last connection has ended.
     leaving: Vec<Arc<Pod>>,
+    /// Pods outside of the mesh that have notes of what was open when they left it.
+    noted: BTreeMap<PodName, u64>,
     /// What was last complained about, so that each complaint is made once.
     failed: BTreeMap<PodName, String>,
     /// Whether what an earlier agent left was looked through: before, not all pods have had their turn.
@@ -113,7 +119,8 @@ struct Enrolled {
 impl Enroller {
     /// An enroller that has enrolled nothing yet.
     pub fn new(
-        (node, network, proc, older): (String, Name, PathBuf, Older),
+        (node, network, proc): (String, Name, PathBuf),
+        (older, notes): (Older, Notes),
         kernel: Arc<Mutex<Kernel>>,
         keeper: Arc<KeeperClient>,
         lanes: Lanes,
@@ -121,13 +128,14 @@ impl Enroller {
         inherited: BTreeMap<ListenerName, TcpListener>,
     ) -> Self {
         let roster = Arc::default();
-        let (enrolled, leaving, failed, others_forgotten, waiting, told, map_error, guard_error) =
+        let (enrolled, leaving, noted, failed, others_forgotten, waiting, told, map_error, guard_error) =
             <_>::default();
         Self {
             node,
             network,
             proc,
             older,
+            notes,
             kernel,
             keeper,
             lanes,
@@ -136,6 +144,7 @@ impl Enroller {
             inherited,
             enrolled,
             leaving,
+            noted,
             failed,
             others_forgotten,
             waiting,
@@ -185,87 +194,8 @@ impl Enroller {
         self.tell_kernel(snapshot);
         self.follow_identities(snapshot);
         self.publish(listed, snapshot);
+        self.forget_gone(listed);
         self.tidy().await;
-    }
-
-    /// Brings the kernel's maps to what `snapshot` says, unless they are there already: with many workloads that is the work
-    /// of milliseconds, and this is called each second.
-    fn tell_kernel(&mut self, snapshot: &Snapshot) {
-        let local = self.enrolled.values().map(|e| LocalPod {
-            cookie: e.pod.cookie(),
-            uid: e.pod.workload.clone(),
-            addresses: if e.workload.addresses.is_empty() { e.addresses.clone() } else { Vec::new() },
-        });
-        let now = (snapshot.version, local.collect::<Vec<_>>());
-        let mut kernel = lock(&self.kernel);
-        // While another agent writes to the maps, what this one told them need not stand.
-        if self.told.as_ref() == Some(&now) && kernel.is_sole_writer() {
-            return;
-        }
-        let error = match kernel.reconcile(snapshot, &self.network, &now.1) {
-            Ok(_) => {
-                self.told = Some(now);
-                None
-            }
-            Err(error) => {
-                self.told = None;
-                Some(error.to_string())
-            }
-        };
-        // It is tried again each second, and said once.
-        match &error {
-            Some(error) if self.map_error.as_ref() != Some(error) => {
-                tracing::error!(
-                    error,
-                    "the kernel's maps are not up to date; connections go through the agent; trying again"
-                );
-            }
-            None if self.map_error.is_some() => tracing::info!("the kernel's maps are up to date again"),
-            _ => {}
-        }
-        self.map_error = error;
-    }
-
-    /// Shows what has become of each pod.
-    fn publish(&self, listed: &[PodSpec], snapshot: &Snapshot) {
-        let local = self.enrolled.values().map(|e| (e.pod.cookie(), e.pod.workload.clone()));
-        self.roster.local.store(Arc::new(local.collect()));
-        let listed = listed.iter().map(|spec| {
-            let name = (spec.namespace.clone(), spec.name.clone());
-            let workload = snapshot.workload_of_pod(&spec.namespace, &spec.name);
-            Listed {
-                spec: spec.clone(),
-                addresses: workload.map(|w| w.addresses.clone()).unwrap_or_default(),
-                standing: match (self.failed.get(&name), self.enrolled.contains_key(&name)) {
-                    (Some(error), _) => Standing::Failed(error.clone()),
-                    (None, true) => Standing::Enrolled,
-                    (None, false) => Standing::Outside,
-                },
-            }
-        });
-        self.roster.listed.store(Arc::new(listed.collect()));
-    }
-
-    /// Asks for the certificates of the pods' identities as they are now, and drops all others: also those that a
-    /// connection asked for while its pod was leaving. What an earlier worker left stays until all pods had their turn; one
-    /// that could not be enrolled keeps its own for the next try, when the authority may be away.
-    fn follow_identities(&self, snapshot: &Snapshot) {
-        let now = |e: &Enrolled| e.pod.workload(snapshot).unwrap_or(&e.workload).identity();
-        let failed =
-            self.failed.keys().filter_map(|(namespace, name)| snapshot.workload_of_pod(namespace, name));
-        let failed = failed.filter(|w| w.is_meshed() && *w.node == *self.node).map(|w| w.identity());
-        let wanted: BTreeSet<Identity> = self.enrolled.values().map(now).chain(failed).collect();
-        wanted.iter().for_each(|identity| self.certs.prefetch(identity));
-        if self.others_forgotten {
-            self.certs.retain(|identity| wanted.contains(identity));
-        }
-    }
-
-    /// Gives every listener to a keeper that has just taken over.
-    pub fn hold_again(&self) {
-        for (name, listener) in self.enrolled.values().flat_map(|e| &e.listeners) {
-            self.keeper.hold(name, listener.as_fd());
-        }
     }
 
     async fn enter(&mut self, spec: PodSpec, workload: Arc<Workload>) -> Result<(), EnrolError> {
@@ -305,25 +235,10 @@ impl Enroller {
         }
         tracing::info!(pod = %pod.spec, cookie = pod.cookie(), "enrolled");
         if !is_known {
-            older::look(&pod, self.older);
+            self.note_joined(&pod);
         }
         self.waiting.remove(&name);
         self.enrolled.insert(name, entry);
-        Ok(())
-    }
-
-    /// Has the keeper hold the pod's listeners and the lanes accept there.
-    async fn serve(&self, entry: &Enrolled) -> Result<(), EnrolError> {
-        for (listener, socket) in &entry.listeners {
-            let failed = |source| EnrolError::Listen { role: listener.role.as_str(), source };
-            let serve = Serve {
-                pod: entry.pod.clone(),
-                role: listener.role,
-                listener: socket.try_clone().map_err(failed)?,
-            };
-            self.keeper.hold(listener, socket.as_fd());
-            self.lanes.serve(listener.index, serve).await;
-        }
         Ok(())
     }
 
@@ -353,33 +268,6 @@ impl Enroller {
         }
     }
 
-    /// The pod's listeners: those that an earlier worker left, and new ones for the rest.
-    fn listen(&mut self, pod: &Pod) -> Result<BTreeMap<ListenerName, TcpListener>, EnrolError> {
-        let cookie = pod.cookie();
-        let inherited = std::mem::take(&mut self.inherited).into_iter();
-        let (mut all, others): (BTreeMap<_, _>, _) = inherited.partition(|(name, _)| name.cookie == cookie);
-        self.inherited = others;
-        let mut opened = BTreeMap::new();
-        for role in Role::IN_PODS {
-            for index in 0..self.lanes.count() {
-                let name = ListenerName { cookie, role, index };
-                if all.contains_key(&name) {
-                    continue;
-                }
-                let beside = all.values().chain(opened.values()).next();
-                match listeners::open(&pod.netns, &name, beside) {
-                    Ok(listener) => drop(opened.insert(name, listener)),
-                    Err(source) => {
-                        self.inherited.extend(all);
-                        return Err(EnrolError::Listen { role: role.as_str(), source });
-                    }
-                }
-            }
-        }
-        all.append(&mut opened);
-        Ok(all)
-    }
-
     async fn leave(&mut self, name: &PodName, cause: Cause) {
         let Some(Enrolled { pod, addresses, listeners, .. }) = self.enrolled.remove(name) else { return };
         // The maps forget what they said of it, and it may come back at once.
@@ -395,13 +283,16 @@ impl Enroller {
                 tracing::warn!(pod = %pod.spec, netns = %pod.spec.netns,
                     "the pod's network namespace has vanished; its connections are cut");
                 pod.vanish();
+                self.notes.forget(pod.cookie());
             }
             Cause::Unlisted => {
                 tracing::info!(pod = %pod.spec, "the pod has left the node; its connections are cut");
                 pod.vanish();
+                self.notes.forget(pod.cookie());
             }
             Cause::Unmeshed => {
                 tracing::info!(pod = %pod.spec, "the pod has left the mesh; what is open goes on");
+                self.note_left(name, &pod);
                 pod.leave();
                 self.leaving.push(pod);
             }
@@ -422,21 +313,4 @@ impl Enroller {
             }
         }
     }
-}
-
-fn enrol(kernel: &mut Kernel, entry: &Enrolled) -> Result<(), EnrolError> {
-    let of = |role: Role| -> Vec<BorrowedFd<'_>> {
-        let all = entry.listeners.iter().filter(|(name, _)| name.role == role);
-        all.map(|(_, l)| l.as_fd()).take(LISTENER_SLOTS as usize).collect()
-    };
-    let Some(netns) = entry.pod.netns.fd() else { return Ok(()) };
-    Ok(kernel.enrol(&Enrolment {
-        netns,
-        cookie: entry.pod.cookie(),
-        addresses: &entry.addresses,
-        outbound: &of(Role::Outbound),
-        inbound: &of(Role::Inbound),
-        hbone: &of(Role::Hbone),
-        flags: EnrolmentFlags { always_encrypt: entry.workload.always_encrypt },
-    })?)
 }

@@ -1,16 +1,15 @@
-//! Connections that a pod had before it came into the mesh: nothing protects them, and nothing judges them.
+//! Connections that a pod had before it came into the mesh: nothing protects them, and nothing judges them. Those that it
+//! had before it left are the same from then on.
 
-use super::{
-    Netns,
-    destroy::{self, destroy},
-};
+mod notes;
+
+pub use notes::{Change, Note, Notes};
+
+use super::Netns;
+use crate::sock_diag::{SockDiag, state};
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, Protocol, Socket, Type};
-use std::{
-    io::{self, Read},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::{fs, io, net::SocketAddr};
 
 /// What becomes of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -30,110 +29,129 @@ pub struct Open {
     pub local: SocketAddr,
     /// The other one.
     pub remote: SocketAddr,
-    cookie: u64,
+    /// Somebody listens in the pod at that port: it was asked for from outside.
+    pub inbound: bool,
+    /// The kernel's number for the pod's socket.
+    pub cookie: u64,
+    inode: u32,
 }
 
-/// The headers of an answer: `nlmsghdr`, then `inet_diag_msg`.
-const HEADER: usize = 16;
-const MESSAGE: usize = HEADER + 72;
-/// `NLMSG_ERROR` and `NLMSG_DONE`.
-const LAST: [u16; 2] = [2, 3];
-/// The kernel's numbers of TCP states: established, SYN sent, close-wait. What is closing by itself is let close.
-const LIVE: [u8; 3] = [1, 2, 8];
-/// Datagrams of answers that are read; a pod with more connections than they hold is told of those.
-const MOST_ANSWERS: usize = 4096;
+/// What is closing by itself is let close.
+const LIVE: [u8; 3] = [state::ESTABLISHED, state::SYN_SENT, state::CLOSE_WAIT];
 
-/// The TCP connections of the namespace with others.
+/// The TCP connections of the namespace with others. What this process holds there is not the pod's.
 pub fn open(netns: &Netns) -> io::Result<Vec<Open>> {
-    let mut found = Vec::new();
-    for any in [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()] {
-        let kind = Some(Protocol::from(libc::NETLINK_SOCK_DIAG));
-        let netlink = netns.enter(|| Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, kind))?;
-        netlink.set_read_timeout(Some(Duration::from_secs(1)))?;
-        netlink.send(&destroy::dump(any))?;
-        let mut answer = vec![0; 65_536];
-        for _ in 0..MOST_ANSWERS {
-            let length = (&netlink).read(&mut answer)?;
-            if length == 0 || read(&answer[..length], &mut found) {
-                break;
-            }
+    let (mut all, mut listening) = (Vec::new(), FxHashSet::default());
+    let diag = netns.enter(SockDiag::open)?;
+    diag.each(state::only(&LIVE) | state::only(&[state::LISTEN]), 0, &[], |found| {
+        if found.state == state::LISTEN {
+            listening.insert(found.local.port());
+            return;
         }
+        let (local, remote) = (found.local, found.remote);
+        all.push(Open { local, remote, inbound: false, cookie: found.cookie, inode: found.inode });
+    })?;
+    for one in &mut all {
+        one.inbound = listening.contains(&one.local.port());
     }
-    Ok(found)
+    let mut with_others = with_others(all);
+    if !with_others.is_empty() {
+        let own = own_sockets()?;
+        with_others.retain(|one| !own.contains(&one.inode));
+    }
+    Ok(with_others)
 }
 
-/// Resets one; `false` when it has ended by itself.
-pub fn reset(netns: &Netns, open: &Open) -> io::Result<bool> {
-    destroy(netns, open.local, open.remote, open.cookie)
-}
-
-/// Reads one datagram; true when it ends the answer.
-fn read(mut bytes: &[u8], into: &mut Vec<Open>) -> bool {
-    while let Some(head) = bytes.first_chunk::<HEADER>() {
-        let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        if LAST.contains(&u16::from_ne_bytes([head[4], head[5]])) || length < HEADER {
-            return true;
-        }
-        let Some(message) = bytes.get(..length) else { return true };
-        into.extend(
-            connection(message).filter(|c| !c.local.ip().is_loopback() && c.local.ip() != c.remote.ip()),
-        );
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    false
-}
-
-fn connection(message: &[u8]) -> Option<Open> {
-    let message = message.first_chunk::<MESSAGE>()?;
-    let (family, state) = (message[16], message[17]);
-    if !LIVE.contains(&state) {
-        return None;
-    }
-    let end = |port: usize, address: usize| {
-        let octets: [u8; 16] = message[address..address + 16].try_into().ok()?;
-        let ip = if i32::from(family) == libc::AF_INET {
-            IpAddr::from([octets[0], octets[1], octets[2], octets[3]])
-        } else {
-            IpAddr::from(octets).to_canonical()
-        };
-        Some(SocketAddr::new(ip, u16::from_be_bytes([message[port], message[port + 1]])))
+/// Leaves out what both ends of are in the namespace: the pod with itself, and what the agent delivers.
+fn with_others(all: Vec<Open>) -> Vec<Open> {
+    let ends: FxHashSet<(SocketAddr, SocketAddr)> = all.iter().map(|one| (one.local, one.remote)).collect();
+    let is_with_others = |one: &Open| {
+        let (local, remote) = (one.local.ip(), one.remote.ip());
+        !local.is_loopback() && local != remote && !ends.contains(&(one.remote, one.local))
     };
-    let cookie = u64::from_ne_bytes(message[60..68].try_into().ok()?);
-    Some(Open { local: end(20, 24)?, remote: end(22, 40)?, cookie })
+    all.into_iter().filter(is_with_others).collect()
+}
+
+/// The inodes of the sockets that this process holds.
+fn own_sockets() -> io::Result<FxHashSet<u32>> {
+    let links = fs::read_dir("/proc/self/fd")?.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    Ok(links
+        .filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
+        .collect())
+}
+
+/// Those of the connections that `note` names and that live now.
+pub fn live(netns: &Netns, note: &Note) -> io::Result<Vec<Open>> {
+    let mut live = Vec::new();
+    netns.enter(SockDiag::open)?.each(state::only(&LIVE), 0, &[], |found| {
+        if let Some(inbound) = note.direction(found.cookie) {
+            let (local, remote, inode) = (found.local, found.remote, found.inode);
+            live.push(Open { local, remote, inbound, cookie: found.cookie, inode });
+        }
+    })?;
+    Ok(live)
+}
+
+/// Resets connections; answers how many were still there. The first that cannot be reset ends it.
+pub fn reset(netns: &Netns, open: &[Open]) -> io::Result<usize> {
+    let diag = netns.enter(SockDiag::open)?;
+    open.iter()
+        .try_fold(0, |done, one| Ok(done + usize::from(diag.destroy(one.local, one.remote, one.cookie)?)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{
+        net::{TcpListener, TcpStream},
+        path::Path,
+    };
+
+    fn one(local: &str, remote: &str) -> Open {
+        let [local, remote] = [local, remote].map(|at| at.parse().unwrap());
+        Open { local, remote, inbound: false, cookie: 1, inode: 2 }
+    }
 
     #[test]
-    fn what_the_kernel_answers_is_read_and_odd_bytes_are_passed_over() {
-        let mut message = vec![0; MESSAGE];
-        message[..4].copy_from_slice(&(MESSAGE as u32).to_ne_bytes());
-        message[4..6].copy_from_slice(&20_u16.to_ne_bytes());
-        (message[16], message[17]) = (libc::AF_INET as u8, 1);
-        message[20..22].copy_from_slice(&8080_u16.to_be_bytes());
-        message[22..24].copy_from_slice(&4000_u16.to_be_bytes());
-        message[24..28].copy_from_slice(&[10, 0, 0, 1]);
-        message[40..44].copy_from_slice(&[10, 0, 0, 2]);
-        message[60..68].copy_from_slice(&7_u64.to_ne_bytes());
-        let open = Open {
-            local: "10.0.0.1:8080".parse().unwrap(),
-            remote: "10.0.0.2:4000".parse().unwrap(),
-            cookie: 7,
-        };
-        let mut found = Vec::new();
-        assert!(!read(&message.repeat(2), &mut found));
-        assert_eq!(found, [open, open]);
-        message[17] = 10;
-        found.clear();
-        assert!(!read(&message, &mut found) && found.is_empty(), "a listener is no connection");
-        message[17] = 1;
-        message[24] = 127;
-        assert!(!read(&message, &mut found) && found.is_empty(), "with itself");
-        for end in 0..MESSAGE {
-            read(&message[..end], &mut found);
+    fn what_the_pod_has_with_itself_or_by_the_agent_is_left_out() {
+        let other = one("10.0.0.1:8080", "10.0.0.2:4000");
+        let all = vec![
+            other,
+            one("127.0.0.1:80", "127.0.0.1:4000"),
+            one("[::1]:80", "[::1]:4000"),
+            one("10.0.0.1:5000", "10.0.0.1:80"),
+            // Delivered: the application's end, and the agent's with the client's address.
+            one("10.0.0.1:8080", "10.0.0.9:4000"),
+            one("10.0.0.9:4000", "10.0.0.1:8080"),
+        ];
+        assert_eq!(with_others(all), [other]);
+    }
+
+    #[test]
+    fn what_this_process_holds_is_its_own_and_what_is_noted_is_found_while_it_lives() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: needs root to enter a network namespace");
+            return;
         }
-        assert!(found.is_empty());
+        let netns = Netns::open(Path::new("/proc/self/ns/net")).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (local, remote) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+        let cookie = rustix::net::sockopt::socket_cookie(&client).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let notes = Notes::new(dir.path());
+        notes
+            .write(7, Change::Joined, &[Open { cookie, inbound: true, ..one("10.0.0.1:1", "10.0.0.2:2") }])
+            .unwrap();
+        let note = notes.read(7).unwrap().unwrap();
+        let found = live(&netns, &note).unwrap();
+        assert_eq!(
+            found.iter().map(|o| (o.local, o.remote, o.inbound)).collect::<Vec<_>>(),
+            [(local, remote, true)]
+        );
+        assert!(own_sockets().unwrap().contains(&found[0].inode));
+        assert_eq!(reset(&netns, &found).unwrap(), 1);
+        assert_eq!(live(&netns, &note).unwrap(), []);
+        assert_eq!(reset(&netns, &found).unwrap(), 0, "it is gone");
     }
 }

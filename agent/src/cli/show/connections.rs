@@ -2,7 +2,7 @@
 
 use super::{full_name, or_dash, short_identity, units};
 use crate::{
-    admin::proto::{Connection, Flow, Peer},
+    admin::proto::{Connection, Flow, OlderConnection, Peer},
     cli::output::Row,
 };
 
@@ -37,6 +37,23 @@ impl Row for Connection {
             units::bytes(self.bytes_to_server),
             units::bytes(self.bytes_to_client),
             units::micros(self.rtt_us),
+        ]
+    }
+}
+
+impl Row for OlderConnection {
+    const HEAD: &'static [&'static str] = &["POD", "DIRECTION", "LOCAL", "PEER", "SERVICE", "OLDER THAN"];
+    const EMPTY: &'static str = "no connection is older than its pod's place in the mesh";
+
+    fn cells(&self) -> Vec<String> {
+        let ago = units::apart(&self.since, jiff::Timestamp::now());
+        vec![
+            full_name(&self.namespace, &self.pod),
+            self.direction.clone(),
+            self.local.clone(),
+            peer(self.peer.as_ref()),
+            or_dash(&*self.service),
+            format!("{} the mesh {} ago", self.change, ago.map_or_else(String::new, |(time, _)| time)),
         ]
     }
 }
