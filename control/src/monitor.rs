@@ -62,7 +62,7 @@ impl Monitor {
 
     fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         match request.uri().path() {
-            "/metrics" => match self.metrics.render(self.agents.count()) {
+            "/metrics" => match self.metrics.render(&self.agents.list()) {
                 Ok(text) => {
                     let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
                     response(StatusCode::OK, form, text)

@@ -16,7 +16,7 @@ use weft_control::{
 };
 use weft_io::discovery::{
     ClientConfig, ControlEndpoint, DiscoveryCa, NodeIdentity, Sink, StatusHandle, cache::CacheFile,
-    client::Client,
+    client::Client, convert::Kind, proto::discovery as xds,
 };
 use weft_model::{Delta, Identity, Snapshot, SnapshotStore};
 
@@ -335,4 +335,75 @@ async fn findings_follow_the_manifests() {
     }
     mesh.write("policy.yaml", POLICY);
     tokio::time::timeout(LONG, findings.wait_for(|f| f.is_empty())).await.unwrap().unwrap();
+}
+
+/// A stream of somebody who speaks for `n1`, with the requests that open it, and the type of each answer.
+async fn raw_stream(mesh: &Mesh, requests: Vec<xds::DeltaDiscoveryRequest>) -> Vec<String> {
+    let endpoint = mesh.endpoint("n1");
+    let count = requests.len();
+    let opening = tokio_stream::iter(requests);
+    // It stays open.
+    let outgoing = tokio_stream::StreamExt::chain(opening, tokio_stream::pending());
+    let mut request = tonic::Request::new(outgoing);
+    endpoint.authorize(&mut request).await.unwrap();
+    let channel = endpoint.connect().await.unwrap();
+    let mut client = xds::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient::new(channel);
+    let mut responses = client.delta_aggregated_resources(request).await.unwrap().into_inner();
+    let mut types = Vec::new();
+    while types.len() < count {
+        // Who does not know a type says nothing of it.
+        match tokio::time::timeout(Duration::from_secs(2), responses.message()).await {
+            Ok(response) => types.push(response.unwrap().unwrap().type_url),
+            Err(_) => break,
+        }
+    }
+    let agents = mesh.running.as_ref().unwrap().agents.list();
+    // Those that went may still be in it.
+    types.extend(agents.last().map(|a| format!("{:?} {:?} {:?}", a.version, a.skew, a.unknown_types)));
+    types
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_of_other_versions_are_served_and_told_of() {
+    let mesh = Mesh::start().await;
+    let address = Kind::Address.type_url();
+    let later = "type.googleapis.com/weft.dev.later.v1.Thing";
+    let subscribe = |name: &str, version: &str, types: &[&str]| {
+        let node = xds::Node {
+            id: "ztunnel~127.0.0.1~n1.weft-system~weft-system.svc.cluster.local".into(),
+            user_agent_name: name.into(),
+            user_agent_version: version.into(),
+            ..xds::Node::default()
+        };
+        let request = |url: &&str| xds::DeltaDiscoveryRequest {
+            node: Some(node.clone()),
+            type_url: (*url).to_owned(),
+            ..xds::DeltaDiscoveryRequest::default()
+        };
+        types.iter().map(request).collect::<Vec<_>>()
+    };
+    // An older one, which asks for less, and one from before versions were told.
+    let older = raw_stream(&mesh, subscribe("weft-agent", "0.0.3", &[address])).await;
+    assert_eq!(older, [address, r#"Some("0.0.3") Supported {}"#]);
+    let silent = raw_stream(&mesh, subscribe("", "", &[address])).await;
+    assert_eq!(silent, [address, "None Unknown {}"]);
+    // A newer one, which asks for more.
+    let newer = raw_stream(&mesh, subscribe("weft-agent", "0.9.1", &[later, address])).await;
+    let known = format!(r#"Some("0.9.1") Apart {{"{later}"}}"#);
+    assert_eq!(newer, [address, &known]);
+    // What is no version, and another's proxy.
+    let odd = raw_stream(&mesh, subscribe("weft-agent", "the newest", &[address])).await;
+    assert_eq!(odd, [address, "None Unknown {}"]);
+    let istios = raw_stream(&mesh, subscribe("ztunnel", "1.28.0", &[address])).await;
+    assert_eq!(istios, [address, "None Unknown {}"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_knows_the_version_of_control() {
+    let mesh = Mesh::start().await;
+    let mut node = mesh.client("n1", false);
+    node.status("all is told", |s| s.has_state()).await;
+    assert_eq!(node.status.borrow().version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+    let agents = mesh.running.as_ref().unwrap().agents.list();
+    assert_eq!(agents[0].version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
 }

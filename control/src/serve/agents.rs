@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
+use weft_io::discovery::skew::Skew;
 
 /// One connected node proxy.
 #[derive(Clone, Debug, Serialize)]
@@ -14,6 +15,12 @@ pub struct Agent {
     pub node: String,
     /// The name that it gives itself.
     pub id: String,
+    /// The version that it says it is of, where it is one of Weft's agents.
+    pub version: Option<String>,
+    /// How far that is from control's own.
+    pub skew: Skew,
+    /// Types that it subscribed to and that this control does not know: it is newer.
+    pub unknown_types: BTreeSet<String>,
     /// Since when.
     pub since: SystemTime,
     /// Responses sent.
@@ -64,6 +71,9 @@ impl Agents {
         let agent = Agent {
             node,
             id: String::new(),
+            version: None,
+            skew: Skew::Unknown,
+            unknown_types: BTreeSet::new(),
             since: SystemTime::now(),
             sent: 0,
             acknowledged: 0,

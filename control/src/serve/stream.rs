@@ -19,14 +19,18 @@ use tonic::{Request, Response, Status, Streaming};
 use weft_io::discovery::{
     convert::{AGENT_TYPE_URL, Kind, READY_KEY},
     proto::discovery::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
+        ControlPlane, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource,
         aggregated_discovery_service_server::AggregatedDiscoveryService,
     },
+    skew::{self, Skew},
 };
 
 /// Responses are cut at about this many bytes: others' clients accept 4 MiB where nobody told them better, and whoever
 /// reads them keeps room for the largest.
 const RESPONSE_BYTES: usize = 512 << 10;
+
+/// So many types that are not known here are noted of a node.
+const UNKNOWN_TYPES: usize = 8;
 
 /// A node must know what a workload forbids before it learns of the workload.
 const ORDER: [Kind; 3] = [Kind::Authorization, Kind::Address, Kind::NodePod];
@@ -153,9 +157,31 @@ impl Session {
         }
     }
 
+    /// Notes who the node says it is. One of a version that is far from the own is told once.
+    fn note(&self, node: &Node) {
+        let version = skew::of_agent(&node.user_agent_name, &node.user_agent_version);
+        let skew = version.map_or(Skew::Unknown, skew::skew);
+        let mut is_news = false;
+        self.entry.note(|a| {
+            is_news = a.version.as_deref() != version;
+            a.id = node.id.chars().take(256).collect();
+            a.version = version.map(str::to_owned);
+            a.skew = skew;
+        });
+        if is_news && skew == Skew::Apart {
+            tracing::warn!(
+                node = %self.node,
+                agent = version,
+                control = skew::VERSION,
+                "an agent's version is more than one minor version from control's: nobody has tried the two together; upgrade the \
+                 older one"
+            );
+        }
+    }
+
     fn take(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
         if let Some(node) = &request.node {
-            self.entry.note(|a| a.id = node.id.chars().take(256).collect());
+            self.note(node);
         }
         if request.type_url == AGENT_TYPE_URL {
             let is_ready = says_ready(&request);
@@ -164,8 +190,15 @@ impl Session {
             return Ok(());
         }
         let Some(kind) = Kind::from_type_url(&request.type_url) else {
-            // Others' proxies ask for more than there is; an answer would only say so.
+            // Others' proxies ask for more than there is, and so does an agent of a later version. No answer is the right one:
+            // an empty one would say that there is nothing of the type, and take from the node what it holds.
             tracing::debug!(type_url = %request.type_url, "unknown type of resource");
+            let type_url = request.type_url.chars().take(256).collect();
+            self.entry.note(|a| {
+                if a.unknown_types.len() < UNKNOWN_TYPES {
+                    a.unknown_types.insert(type_url);
+                }
+            });
             return Ok(());
         };
         let Some(at) = ORDER.into_iter().position(|k| k == kind) else { return Ok(()) };
@@ -221,7 +254,13 @@ impl Session {
             subscription.pending = Some(nonce.clone());
             let more_follows = !subscription.queue.is_empty();
             let version = subscription.upto.to_string();
-            let response = DeltaDiscoveryResponse { more_follows, ..response(kind, part, version, nonce) };
+            let control_plane =
+                (self.nonces == 1).then(|| ControlPlane { identifier: skew::control_identifier() });
+            let response = DeltaDiscoveryResponse {
+                more_follows,
+                control_plane,
+                ..response(kind, part, version, nonce)
+            };
             self.metrics.sent(kind, response.resources.len() + response.removed_resources.len());
             self.entry.note(|a| a.sent += 1);
             self.sender.send(Ok(response)).await.map_err(|_| Status::cancelled("the node went away"))?;
@@ -276,6 +315,7 @@ fn response(kind: Kind, part: Part, version: String, nonce: String) -> DeltaDisc
         resources: part.resources.iter().map(|r| Resource::clone(r)).collect(),
         removed_resources: part.removed,
         nonce,
+        control_plane: None,
         more_follows: false,
     }
 }

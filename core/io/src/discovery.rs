@@ -8,6 +8,7 @@ pub mod client;
 pub mod convert;
 pub mod endpoint;
 pub mod proto;
+pub mod skew;
 
 pub use ca::DiscoveryCa;
 pub use client::{ClientConfig, NodeIdentity, Sink, Status, StatusHandle, Synced};

@@ -1,7 +1,7 @@
 //! The stream to the control plane, as the admin interface tells it.
 
 use crate::admin::proto;
-use weft_io::discovery::client::Status;
+use weft_io::discovery::{client::Status, skew::Skew};
 
 /// How the discovery client fares.
 pub fn control(status: &Status) -> proto::Control {
@@ -21,5 +21,7 @@ pub fn control(status: &Status) -> proto::Control {
         responses: status.responses,
         refusals: status.refusals,
         cache_error: status.cache_error.clone().unwrap_or_default(),
+        version: status.version.clone().unwrap_or_default(),
+        version_apart: status.skew() == Skew::Apart,
     }
 }

@@ -90,5 +90,12 @@ fn told(c: &Control, now: jiff::Timestamp) -> String {
     let since = units::apart(&c.since, now).map_or_else(String::new, |(t, _)| format!(" for {t}"));
     let cache = if c.from_cache { ", serving the state cached on disk" } else { "" };
     let error = if c.last_error.is_empty() { String::new() } else { format!(" ({})", c.last_error) };
-    format!("{}, {state}{since}{cache}{error}", c.address)
+    let version = match (c.version.as_str(), c.version_apart) {
+        ("", _) => String::new(),
+        (version, false) => format!(", version {version}"),
+        (version, true) => {
+            format!(", version {version}: more than one minor from the agent's, upgrade the older one")
+        }
+    };
+    format!("{}, {state}{since}{version}{cache}{error}", c.address)
 }

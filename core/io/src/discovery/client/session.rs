@@ -8,15 +8,18 @@ use crate::discovery::{
         self as xds, DeltaDiscoveryRequest, DeltaDiscoveryResponse,
         aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
     },
+    skew::{self, Skew},
 };
 use prost_types::{Struct, Value, value};
-use std::convert::Infallible;
+use std::{convert::Infallible, pin::pin, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
 
 /// The first response of a mesh with 100,000 workloads.
 const LARGEST_RESPONSE: usize = 256 << 20;
+/// A control that knows a type of resource answers the subscription to it by then.
+const UNANSWERED: Duration = Duration::from_secs(15);
 /// What a NACK says at most; it travels in a message of its own, but servers log it.
 const REASONS: usize = 10;
 
@@ -58,8 +61,15 @@ impl Client {
         if let Some(ready) = &mut ready {
             ready.mark_changed();
         }
+        let mut unanswered = pin!(tokio::time::sleep(UNANSWERED));
+        let mut looked = false;
         loop {
             let request = tokio::select! {
+                () = &mut unanswered, if !looked => {
+                    looked = true;
+                    self.tell_unanswered();
+                    continue;
+                }
                 response = responses.message() => match response? {
                     Some(response) => self.respond(response),
                     None => return Err(SessionError::Closed),
@@ -67,6 +77,21 @@ impl Client {
                 is_ready = changed(&mut ready) => self.tell(is_ready),
             };
             requests.send(request).await.map_err(|_| SessionError::Closed)?;
+        }
+    }
+
+    /// Says of what control has told nothing.
+    fn tell_unanswered(&self) {
+        let status = self.status.borrow();
+        let types: Vec<_> = status.unanswered().into_iter().map(Kind::type_url).collect();
+        if !types.is_empty() {
+            let control = status.version.as_deref().unwrap_or("of an unknown version");
+            tracing::warn!(
+                ?types,
+                control,
+                "control has not answered the subscriptions to these types; what is held of them stays in force. An older \
+                 control does not know them: upgrade it"
+            );
         }
     }
 
@@ -108,12 +133,39 @@ impl Client {
             ("CLUSTER_ID", &self.config.endpoint.cluster),
         ]
         .map(|(key, value)| (key.to_owned(), text(value)));
-        xds::Node { id: node.id(), cluster: String::new(), metadata: Some(Struct { fields: fields.into() }) }
+        xds::Node {
+            id: node.id(),
+            cluster: String::new(),
+            metadata: Some(Struct { fields: fields.into() }),
+            user_agent_name: skew::AGENT.to_owned(),
+            user_agent_version: skew::VERSION.to_owned(),
+        }
+    }
+
+    /// Notes which version control is of; one that is far from the own is told.
+    fn note_control(&self, identifier: &str) {
+        let mut apart = None;
+        self.status.send_if_modified(|status| {
+            let is_new = status.answers_as(identifier);
+            apart = status.version.clone().filter(|_| is_new && status.skew() == Skew::Apart);
+            is_new
+        });
+        if let Some(control) = apart {
+            tracing::warn!(
+                control,
+                agent = skew::VERSION,
+                "control's version is more than one minor version from this agent's: nobody has tried the two together; upgrade \
+                 the older one"
+            );
+        }
     }
 
     /// Applies `response` and says what to answer: an ACK, or a NACK that names what is wrong. The good resources of a
     /// response hold in either case.
     fn respond(&self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+        if let Some(control) = &response.control_plane {
+            self.note_control(&control.identifier);
+        }
         let type_url = response.type_url.clone();
         let response_nonce = response.nonce.clone();
         let more_follows = response.more_follows;

@@ -1,6 +1,9 @@
 //! How the client fares, for readiness and for the CLI.
 
-use crate::discovery::convert::{Kind, Refused};
+use crate::discovery::{
+    convert::{Kind, Refused},
+    skew::{self, Skew},
+};
 use serde::Serialize;
 use std::{collections::BTreeMap, time::SystemTime};
 use tokio::sync::watch;
@@ -34,6 +37,8 @@ impl Synced {
 pub struct Status {
     /// The control plane's URL.
     pub control: String,
+    /// The version of the control plane that answered last, where it is one of ours.
+    pub version: Option<String>,
     /// Whether a stream is open now.
     pub connected: bool,
     /// Since when that is so.
@@ -69,6 +74,7 @@ impl Status {
     pub(super) fn new(control: &str, asks_for_pods: bool) -> Self {
         Self {
             control: control.to_owned(),
+            version: None,
             connected: false,
             since: SystemTime::now(),
             restored: None,
@@ -94,6 +100,30 @@ impl Status {
     /// Whether there are pods of the node to go by: those of the cache, or what control says.
     pub fn has_node_pods(&self) -> bool {
         self.restored_pods || self.synced.node_pods
+    }
+
+    /// How far control's version is from this program's.
+    pub fn skew(&self) -> Skew {
+        self.version.as_deref().map_or(Skew::Unknown, skew::skew)
+    }
+
+    /// The kinds that were asked for and of which the open stream has not told everything: an older control does not know
+    /// all kinds, and says nothing of those.
+    pub fn unanswered(&self) -> Vec<Kind> {
+        let answered = |kind: &Kind| match kind {
+            Kind::Address => self.current.addresses,
+            Kind::Authorization => self.current.policies,
+            Kind::NodePod => self.current.node_pods || !self.asks_for_pods,
+        };
+        Kind::ALL.into_iter().filter(|kind| !answered(kind)).collect()
+    }
+
+    /// Notes what control calls itself; answers whether it is another than before.
+    pub(super) fn answers_as(&mut self, identifier: &str) -> bool {
+        let version = skew::of_control(identifier).map(str::to_owned);
+        let is_new = self.version != version;
+        self.version = version;
+        is_new
     }
 
     /// Notes what came from the cache.
