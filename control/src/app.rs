@@ -152,6 +152,8 @@ pub async fn start_from(
         let elector = Elector::new(api.client().await?, &config.namespace, config.replica.clone());
         tasks.spawn(elector.run(lead, shutdown.clone()));
     }
+    // What is wrong with the authority; of one in a directory the log says it.
+    let mut troubles = watch::channel(Vec::new()).1;
     let authority = match &config.ca {
         CaPlace::Directory(dir) => {
             let authority = Arc::new(Authority::open(dir, config.lifetimes, &config.index.trust_domain)?);
@@ -160,8 +162,9 @@ pub async fn start_from(
         }
         CaPlace::Secret => {
             let keeper = api.keeper(&config).await?;
-            let (authority, secret) = keeper.open().await;
-            tasks.spawn(keeper.keep(secret, authority.clone(), leads.clone(), shutdown.clone()));
+            troubles = keeper.findings();
+            let authority = keeper.open().await;
+            tasks.spawn(keeper.keep(authority.clone(), leads.clone(), shutdown.clone()));
             authority
         }
     };
@@ -190,6 +193,7 @@ pub async fn start_from(
         resources: resources.clone(),
         placement: placement.clone(),
         metrics: metrics.clone(),
+        troubles,
         findings: told,
         ready,
     };

@@ -1,5 +1,6 @@
 //! Issuing certificates: the authority and its keys, the rules of who gets what, and the service that nodes ask.
 
+mod adopt;
 mod authority;
 mod files;
 mod generate;

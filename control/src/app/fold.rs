@@ -20,6 +20,8 @@ pub(super) struct Fold {
     pub resources: Arc<Resources>,
     pub placement: Arc<Placement>,
     pub metrics: Arc<Metrics>,
+    /// What is wrong beside the objects.
+    pub troubles: watch::Receiver<Vec<Finding>>,
     pub findings: watch::Sender<Arc<Vec<Finding>>>,
     pub ready: watch::Sender<bool>,
 }
@@ -43,6 +45,10 @@ impl Fold {
                 () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {
                     self.tell(&said);
                     (said.due, last) = (None, Some(Instant::now()));
+                    continue;
+                }
+                Ok(()) = self.troubles.changed() => {
+                    said.due.get_or_insert_with(Instant::now);
                     continue;
                 }
                 () = shutdown.cancelled() => return,
@@ -81,7 +87,9 @@ impl Fold {
     }
 
     fn tell(&self, said: &Said) {
-        let findings = report::merge(&said.findings, self.index.findings(), &said.places);
+        let mut elsewhere = said.findings.clone();
+        elsewhere.extend(self.troubles.borrow().iter().cloned());
+        let findings = report::merge(&elsewhere, self.index.findings(), &said.places);
         let counts = Kind::ALL.map(|kind| (kind, self.resources.count(kind)));
         self.metrics.state(counts, &findings);
         report::log(&self.findings.borrow(), &findings);

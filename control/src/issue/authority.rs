@@ -1,6 +1,6 @@
 //! The signing certificate, its key, and the chain up to the root, on disk under the names that Istio gives them.
 
-use super::{files::Files, generate, request::Checked};
+use super::{files::Files, request::Checked};
 use aws_lc_rs::rand;
 use rcgen::{
     CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -9,7 +9,7 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -53,9 +53,9 @@ pub struct Authority {
 
 /// The signing certificate, with what belongs to it.
 pub(crate) struct Signer {
-    issuer: Issuer<'static, KeyPair>,
+    pub(super) issuer: Issuer<'static, KeyPair>,
     /// The signing certificate and those above it, the root excluded.
-    chain: Vec<String>,
+    pub(super) chain: Vec<String>,
     root: String,
     /// When it was made.
     pub(super) made: OffsetDateTime,
@@ -121,16 +121,6 @@ pub enum AuthorityError {
 }
 
 impl Authority {
-    /// The authority in `dir`; one is made where the directory is empty or missing.
-    pub fn open(dir: &Path, lifetimes: Lifetimes, trust_domain: &str) -> Result<Self, AuthorityError> {
-        if generate::is_empty(dir)? {
-            generate::generate(dir, lifetimes, trust_domain)?;
-            tracing::info!(dir = %dir.display(), "made a root and a signing certificate");
-        }
-        let signer = RwLock::new(Arc::new(Signer::new(&Files::read(dir)?)?));
-        Ok(Self { dir: Some(dir.to_owned()), lifetimes, trust_domain: trust_domain.to_owned(), signer })
-    }
-
     /// The authority that `files` make; whoever keeps them says when they change.
     pub(super) fn of(
         files: &Files,
@@ -240,7 +230,11 @@ impl Authority {
 }
 
 impl Signer {
-    fn params(&self, names: Vec<SanType>, validity: Duration) -> Result<CertificateParams, AuthorityError> {
+    pub(super) fn params(
+        &self,
+        names: Vec<SanType>,
+        validity: Duration,
+    ) -> Result<CertificateParams, AuthorityError> {
         let now = OffsetDateTime::now_utc();
         if now >= self.not_after {
             return Err(AuthorityError::Expired(self.not_after));

@@ -1,7 +1,9 @@
 //! The first start: a root, and a signing certificate under it.
 
 use super::{
-    authority::{AuthorityError, CA_CERT, CA_KEY, CERT_CHAIN, Lifetimes, ROOT_CERT, SKEW, serial},
+    authority::{
+        Authority, AuthorityError, CA_CERT, CA_KEY, CERT_CHAIN, Lifetimes, ROOT_CERT, SKEW, Signer, serial,
+    },
     files::Files,
 };
 use rcgen::{
@@ -13,6 +15,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
+    sync::{Arc, RwLock},
     time::Duration,
 };
 use time::OffsetDateTime;
@@ -20,7 +23,19 @@ use time::OffsetDateTime;
 /// The root's key is kept for the day on which a new signing certificate is needed.
 pub(super) const ROOT_KEY: &str = "root-key.pem";
 
-pub(super) fn is_empty(dir: &Path) -> Result<bool, AuthorityError> {
+impl Authority {
+    /// The authority in `dir`; one is made where the directory is empty or missing.
+    pub fn open(dir: &Path, lifetimes: Lifetimes, trust_domain: &str) -> Result<Self, AuthorityError> {
+        if is_empty(dir)? {
+            generate(dir, lifetimes, trust_domain)?;
+            tracing::info!(dir = %dir.display(), "made a root and a signing certificate");
+        }
+        let signer = RwLock::new(Arc::new(Signer::new(&Files::read(dir)?)?));
+        Ok(Self { dir: Some(dir.to_owned()), lifetimes, trust_domain: trust_domain.to_owned(), signer })
+    }
+}
+
+fn is_empty(dir: &Path) -> Result<bool, AuthorityError> {
     match fs::read_dir(dir) {
         Ok(mut entries) => Ok(entries.next().is_none()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
@@ -54,7 +69,7 @@ pub(super) fn root(
 }
 
 /// Fills `dir`. It is filled under another name and then moved, so that an interrupted start leaves no half authority.
-pub(super) fn generate(dir: &Path, lifetimes: Lifetimes, trust_domain: &str) -> Result<(), AuthorityError> {
+fn generate(dir: &Path, lifetimes: Lifetimes, trust_domain: &str) -> Result<(), AuthorityError> {
     let files = make(dir, lifetimes, trust_domain)?;
     let fresh = dir.with_extension("new");
     let failed = |path: &Path, cause| AuthorityError::Io { path: path.to_owned(), cause };

@@ -69,6 +69,11 @@ impl Authority {
 }
 
 impl Signer {
+    /// Whether three quarters of its life are over: whoever renews it should have by then.
+    pub(super) fn is_ending(&self, now: OffsetDateTime) -> bool {
+        now >= self.made + (self.not_after - self.made) * 3 / 4
+    }
+
     /// How long until half of its life is over.
     pub(super) fn due_in(&self, now: OffsetDateTime) -> Duration {
         let half = self.made + (self.not_after - self.made) / 2;

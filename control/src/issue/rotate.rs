@@ -19,6 +19,9 @@ use time::OffsetDateTime;
 /// The new root and its key while it is only announced, and where the rotation stands.
 pub(super) const NEXT_CERT: &str = "next-root-cert.pem";
 pub(super) const NEXT_KEY: &str = "next-root-key.pem";
+/// What the new root signs with, where it does not come from its own key.
+pub(super) const NEXT: [(&str, &str); 3] =
+    [(CA_CERT, "next-ca-cert.pem"), (CA_KEY, "next-ca-key.pem"), (CERT_CHAIN, "next-cert-chain.pem")];
 pub(super) const ROTATION: &str = "rotation.json";
 
 /// How far it is.
@@ -81,18 +84,29 @@ pub(super) fn step(
     let mut next = files.clone();
     match rotation.stage {
         Stage::Announced => {
-            let root_key = files.key(NEXT_KEY)?;
-            let root = files.certificates(NEXT_CERT)?.swap_remove(0);
-            let issuer =
-                Issuer::from_ca_cert_der(&root, root_key).map_err(|e| files.unusable(NEXT_CERT, e))?;
-            // Another key as well: the old one may be the reason for it all.
-            let key = KeyPair::generate()?;
-            let signed = generate::intermediate(trust_domain, lifetimes)?.signed_by(&key, &issuer)?.pem();
-            next.put(CA_KEY, key.serialize_pem());
-            next.put(CERT_CHAIN, signed.clone() + &pem(&root));
-            next.put(CA_CERT, signed);
-            next.put(ROOT_KEY, files.get(NEXT_KEY)?.to_owned());
-            next.texts.remove(NEXT_KEY);
+            let brought = NEXT.map(|(name, next)| (name, files.texts.get(next).cloned()));
+            if let [(_, Some(_)), (_, Some(_)), (_, Some(_))] = &brought {
+                for (name, text) in brought {
+                    next.put(name, text.unwrap_or_default());
+                }
+            } else {
+                let root_key = files.key(NEXT_KEY)?;
+                let root = files.certificates(NEXT_CERT)?.swap_remove(0);
+                let issuer =
+                    Issuer::from_ca_cert_der(&root, root_key).map_err(|e| files.unusable(NEXT_CERT, e))?;
+                // Another key as well: the old one may be the reason for it all.
+                let key = KeyPair::generate()?;
+                let signed = generate::intermediate(trust_domain, lifetimes)?.signed_by(&key, &issuer)?.pem();
+                next.put(CA_KEY, key.serialize_pem());
+                next.put(CERT_CHAIN, signed.clone() + &pem(&root));
+                next.put(CA_CERT, signed);
+            }
+            // Without it the root is somebody else's to keep.
+            match next.texts.remove(NEXT_KEY) {
+                Some(key) => next.put(ROOT_KEY, key),
+                None => drop(next.texts.remove(ROOT_KEY)),
+            }
+            next.forget_brought();
             next.enter(Stage::Signing, now)?;
         }
         Stage::Signing => {
@@ -110,8 +124,20 @@ pub(super) fn stage_of(files: &Files) -> Result<Option<Rotation>, AuthorityError
     serde_json::from_str(text).map(Some).map_err(|e| files.unusable(ROTATION, e))
 }
 
+/// Whether what is under way leads to a root whose key control has.
+pub(super) fn is_to_own(files: &Files) -> bool {
+    files.texts.contains_key(NEXT_KEY)
+}
+
 impl Files {
-    fn enter(&mut self, stage: Stage, now: OffsetDateTime) -> Result<(), AuthorityError> {
+    /// Drops the signing certificate that was brought and does not sign yet.
+    pub(super) fn forget_brought(&mut self) {
+        for (_, next) in NEXT {
+            self.texts.remove(next);
+        }
+    }
+
+    pub(super) fn enter(&mut self, stage: Stage, now: OffsetDateTime) -> Result<(), AuthorityError> {
         let rotation = Rotation { stage, since: now.unix_timestamp() };
         let text = serde_json::to_string(&rotation).map_err(|e| self.unusable(ROTATION, e))?;
         self.put(ROTATION, text);

@@ -1,9 +1,14 @@
 //! The authority in a Secret: found or made at the start, followed by every replica, written by the one that leads.
+//!
+//! Control's own Secret holds what is in force. A user's Secret says what shall be: whatever becomes of that one, the authority
+//! in force is there, and what is new takes over in steps (`adopt`).
 
 use super::{
+    adopt,
     authority::{Authority, AuthorityError, Lifetimes, ROOT_CERT, Signer},
     files::Files,
-    generate, renew, rotate,
+    generate::{self, ROOT_KEY},
+    renew, rotate,
 };
 use k8s_openapi::{
     ByteString,
@@ -17,6 +22,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use weft_index::{Finding, Severity};
 use weft_io::told::whole;
 
 /// Control's own Secret.
@@ -51,6 +57,21 @@ pub enum KeepError {
         "there is no Secret {0}; what it held is still in use here, put it back or restart control to get a new authority"
     )]
     Gone(String),
+    /// What the user brought is gone.
+    #[error(
+        "there is no Secret {0} any more; the authority that it brought stays in force as it was: put the Secret back, or run \
+         `weft-control rotate-root --kube` to have control's own take over"
+    )]
+    UsersGone(String),
+    /// What the user brought ends, and nobody here can renew it.
+    #[error("the signing certificate of Secret {0} ends at {1}; put another one there")]
+    UsersEnds(String, OffsetDateTime),
+    /// The user's is in force.
+    #[error(
+        "the authority is the user's own, of Secret {0}: put the new one there, and control takes the steps by itself; or delete \
+         that Secret first, and control's own takes over"
+    )]
+    Users(String),
 }
 
 fn mend(object: &str, cause: &kube::Error) -> String {
@@ -73,11 +94,11 @@ pub struct Keeper {
     namespace: String,
     lifetimes: Lifetimes,
     trust_domain: String,
+    findings: watch::Sender<Vec<Finding>>,
 }
 
 /// A Secret as it was found.
 struct Found {
-    name: &'static str,
     files: Files,
     version: Option<String>,
 }
@@ -91,44 +112,63 @@ impl Keeper {
             namespace: namespace.to_owned(),
             lifetimes,
             trust_domain: trust_domain.to_owned(),
+            findings: watch::channel(Vec::new()).0,
         }
     }
 
-    /// The authority: the user's where there is one, else control's own, which is made where it is missing. It is asked for
+    /// What is wrong with the authority now.
+    pub fn findings(&self) -> watch::Receiver<Vec<Finding>> {
+        self.findings.subscribe()
+    }
+
+    /// The authority in force. Where there is none yet it is the user's, if there is one, or one that is made. It is asked for
     /// until there is an answer.
-    pub async fn open(&self) -> (Arc<Authority>, &'static str) {
+    pub async fn open(&self) -> Arc<Authority> {
         let mut complaint = String::new();
         loop {
             match self.find_or_make().await {
                 Ok(found) => match Authority::of(&found.files, self.lifetimes, &self.trust_domain) {
-                    Ok(authority) => return (Arc::new(authority), found.name),
-                    Err(error) => complain(&mut complaint, &error.into()),
+                    Ok(authority) => return Arc::new(authority),
+                    Err(error) => self.complain(&mut complaint, &error.into()),
                 },
-                Err(error) => complain(&mut complaint, &error),
+                Err(error) => self.complain(&mut complaint, &error),
             }
             tokio::time::sleep(RETRY).await;
         }
     }
 
     async fn find_or_make(&self) -> Result<Found, KeepError> {
-        for name in [USERS, OWN] {
-            if let Some(found) = self.find(name).await? {
-                return Ok(found);
-            }
+        if let Some(found) = self.find(OWN).await? {
+            return Ok(found);
         }
-        let origin = format!("Secret {}/{OWN}", self.namespace);
-        let files = generate::make(Path::new(&origin), self.lifetimes, &self.trust_domain)?;
+        let origin = self.origin();
+        let files = match self.find(USERS).await? {
+            Some(users) => adopt::copy(&users.files, Path::new(&origin), &self.trust_domain)?,
+            None => generate::make(Path::new(&origin), self.lifetimes, &self.trust_domain)?,
+        };
         let secret = secret(OWN, &files, None);
         // Of several replicas that make one at the same time the API takes the first, and the others find that.
         match self.secrets.create(&PostParams::default(), &secret).await {
-            Ok(_) => tracing::info!(secret = OWN, "made a root and a signing certificate"),
+            Ok(_) => {
+                let users = !files.texts.contains_key(ROOT_KEY);
+                tracing::info!(secret = OWN, users, "there is an authority now");
+            }
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(cause) => return Err(self.failed("Secret", OWN, cause)),
         }
-        self.find(OWN).await?.ok_or_else(|| KeepError::Gone(format!("{}/{OWN}", self.namespace)))
+        self.find(OWN).await?.ok_or_else(|| KeepError::Gone(self.full(OWN)))
     }
 
-    async fn find(&self, name: &'static str) -> Result<Option<Found>, KeepError> {
+    fn full(&self, name: &str) -> String {
+        format!("{}/{name}", self.namespace)
+    }
+
+    /// What messages call control's own Secret.
+    fn origin(&self) -> String {
+        format!("Secret {}", self.full(OWN))
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<Found>, KeepError> {
         let found = self.secrets.get_opt(name).await.map_err(|e| self.failed("Secret", name, e))?;
         let Some(secret) = found else { return Ok(None) };
         let data: BTreeMap<String, Vec<u8>> = secret
@@ -137,19 +177,18 @@ impl Keeper {
             .into_iter()
             .map(|(key, ByteString(bytes))| (key, bytes))
             .collect();
-        let files = Files::of_secret(&format!("{}/{name}", self.namespace), data)?;
-        Ok(Some(Found { name, files, version: secret.metadata.resource_version }))
+        let files = Files::of_secret(&self.full(name), data)?;
+        Ok(Some(Found { files, version: secret.metadata.resource_version }))
     }
 
     fn failed(&self, kind: &str, name: &str, cause: kube::Error) -> KeepError {
         KeepError::Api { object: format!("{kind} {}/{name}", self.namespace), cause: Box::new(cause) }
     }
 
-    /// Follows the Secret `name`; while `lead` says so, writes what is due: the roots for everybody, a renewed signing
-    /// certificate, the next step of a rotation.
+    /// Follows the authority in force; while `lead` says so, writes what is due: the next step towards what the user brings or
+    /// of a rotation, a renewed signing certificate, the roots for everybody.
     pub async fn keep(
         self,
-        name: &'static str,
         authority: Arc<Authority>,
         mut lead: watch::Receiver<bool>,
         shutdown: CancellationToken,
@@ -157,9 +196,12 @@ impl Keeper {
         let (mut last, mut complaint) = (None, String::new());
         loop {
             let leads = *lead.borrow_and_update();
-            match self.look(name, &authority, &mut last, leads).await {
-                Ok(()) => complaint.clear(),
-                Err(error) => complain(&mut complaint, &error),
+            match self.look(&authority, &mut last, leads).await {
+                Ok(()) => {
+                    complaint.clear();
+                    self.findings.send_if_modified(|findings| !std::mem::take(findings).is_empty());
+                }
+                Err(error) => self.complain(&mut complaint, &error),
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
@@ -172,21 +214,27 @@ impl Keeper {
 
     async fn look(
         &self,
-        name: &'static str,
         authority: &Authority,
         last: &mut Option<Files>,
         leads: bool,
     ) -> Result<(), KeepError> {
-        let gone = || KeepError::Gone(format!("{}/{name}", self.namespace));
-        let mut found = self.find(name).await?.ok_or_else(gone)?;
-        if leads
-            && name == OWN
-            && let Some(next) = self.due(&found.files)?
-        {
+        let mut found = self.find(OWN).await?.ok_or_else(|| KeepError::Gone(self.full(OWN)))?;
+        let users = self.find(USERS).await;
+        // What is wrong with the user's Secret is said at the end: what is in force goes on whatever that is.
+        let (wish, trouble) = match self.wish(&found.files, users) {
+            Ok(wish) => (wish, None),
+            Err(error) => (None, Some(error)),
+        };
+        let due = match (leads, wish) {
+            (false, _) => None,
+            (true, None) => self.due(&found.files)?,
+            (true, wish) => wish,
+        };
+        if let Some(next) = due {
             // The version goes along: what somebody else wrote meanwhile is not overwritten.
-            let secret = secret(name, &next, found.version.clone());
-            let written = self.secrets.replace(name, &PostParams::default(), &secret).await;
-            written.map_err(|e| self.failed("Secret", name, e))?;
+            let secret = secret(OWN, &next, found.version.clone());
+            let written = self.secrets.replace(OWN, &PostParams::default(), &secret).await;
+            written.map_err(|e| self.failed("Secret", OWN, e))?;
             found.files = next;
         }
         if last.as_ref() != Some(&found.files) {
@@ -197,7 +245,31 @@ impl Keeper {
             }
             *last = Some(found.files);
         }
-        if leads { self.publish(&authority.root_pem()).await } else { Ok(()) }
+        if leads {
+            self.publish(&authority.root_pem()).await?;
+        }
+        trouble.map_or(Ok(()), Err)
+    }
+
+    /// What the user's Secret makes of what is in force, if anything.
+    fn wish(
+        &self,
+        files: &Files,
+        users: Result<Option<Found>, KeepError>,
+    ) -> Result<Option<Files>, KeepError> {
+        let (now, is_own) = (OffsetDateTime::now_utc(), files.texts.contains_key(ROOT_KEY));
+        let Some(users) = users? else {
+            let left = adopt::give_up(files, now)?;
+            let is_gone = !is_own && left.is_none() && !rotate::is_to_own(files);
+            return if is_gone { Err(KeepError::UsersGone(self.full(USERS))) } else { Ok(left) };
+        };
+        let next = adopt::step(files, &users.files, now, &self.trust_domain)?;
+        if next.is_some() {
+            tracing::info!(secret = USERS, "an authority that was brought takes over");
+        } else if !is_own && Signer::new(files)?.is_ending(now) {
+            return Err(KeepError::UsersEnds(self.full(USERS), Signer::new(files)?.not_after));
+        }
+        Ok(next)
     }
 
     /// What is to be written now, if anything.
@@ -207,7 +279,8 @@ impl Keeper {
             tracing::info!("the rotation of the root takes its next step");
             return Ok(Some(next));
         }
-        if Signer::new(files)?.due_in(now).is_zero() {
+        // Without the root's key it is the user's to renew.
+        if files.texts.contains_key(ROOT_KEY) && Signer::new(files)?.due_in(now).is_zero() {
             return renew::renewed(files, now, self.lifetimes, &self.trust_domain).map(Some);
         }
         Ok(None)
@@ -232,19 +305,38 @@ impl Keeper {
         Ok(())
     }
 
+    /// Says what is wrong; what was said just before is not logged again.
+    fn complain(&self, last: &mut String, error: &KeepError) {
+        let text = error.to_string();
+        if text == *last {
+            return;
+        }
+        tracing::error!(error = text, "the certificate authority");
+        self.findings.send_replace(vec![Finding {
+            severity: Severity::Error,
+            file: None,
+            object: None,
+            field: "certificate authority".to_owned(),
+            message: text.clone(),
+            mend: "until then the authority in force stays as it is".to_owned(),
+        }]);
+        *last = text;
+    }
+
     /// Begins to replace the root.
     pub async fn rotate(&self) -> Result<(), KeepError> {
         if self.find(USERS).await?.is_some() {
-            let path = format!("Secret {}/{USERS}", self.namespace).into();
-            let what = "is the user's own; put the new root beside the old one into root-cert.pem, wait for the life of a certificate, \
-                        replace the signing certificate, wait again, and drop the old root"
-                .into();
-            return Err(AuthorityError::Unusable { path, what }.into());
+            return Err(KeepError::Users(self.full(USERS)));
         }
-        let found =
-            self.find(OWN).await?.ok_or_else(|| KeepError::Gone(format!("{}/{OWN}", self.namespace)))?;
-        let next =
-            rotate::begin(&found.files, OffsetDateTime::now_utc(), self.lifetimes, &self.trust_domain)?;
+        let found = self.find(OWN).await?.ok_or_else(|| KeepError::Gone(self.full(OWN)))?;
+        let now = OffsetDateTime::now_utc();
+        let next = if found.files.texts.contains_key(ROOT_KEY) {
+            rotate::begin(&found.files, now, self.lifetimes, &self.trust_domain)?
+        } else {
+            // A user's is in force that nobody brings any more.
+            let own = generate::make(Path::new(&self.origin()), self.lifetimes, &self.trust_domain)?;
+            adopt::begin(&found.files, &own, now)?
+        };
         let secret = secret(OWN, &next, found.version);
         let written = self.secrets.replace(OWN, &PostParams::default(), &secret).await;
         written.map(drop).map_err(|e| self.failed("Secret", OWN, e))
@@ -262,14 +354,5 @@ fn secret(name: &str, files: &Files, version: Option<String>) -> Secret {
         data: Some(files.texts.iter().map(bytes).collect()),
         type_: Some("Opaque".into()),
         ..Secret::default()
-    }
-}
-
-/// Logs an error that was not logged just before.
-fn complain(last: &mut String, error: &KeepError) {
-    let text = error.to_string();
-    if text != *last {
-        tracing::error!(error = text, "the certificate authority");
-        *last = text;
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::issue::{BadRequest, check};
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use weft_io::tls::{WorkloadCert, csr};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
