@@ -1,6 +1,6 @@
 //! What a pod may do before it is known whether it takes part in the mesh.
 
-use crate::World;
+use crate::{World, route::known};
 use weft_ebpf_abi::{Endpoint, destination};
 
 /// Whether a connection to `to` waits until its pod is classified. What is outside of the mesh does not: it would go on
@@ -10,7 +10,7 @@ pub fn must_wait<W: World>(world: &W, all: bool, to: &Endpoint) -> bool {
     if to.addr.is_loopback() || to.addr.is_unspecified() {
         return false;
     }
-    match world.destination(&to.addr) {
+    match known(world, to) {
         Some(known) => all || known.flags & destination::OUTSIDE == 0,
         None => all || world.is_incomplete(),
     }
@@ -28,6 +28,7 @@ mod tests {
     #[derive(Default)]
     struct Table {
         destinations: BTreeMap<Addr, Destination>,
+        services: BTreeMap<Endpoint, Service>,
         incomplete: bool,
     }
 
@@ -35,8 +36,8 @@ mod tests {
         fn destination(&self, addr: &Addr) -> Option<Destination> {
             self.destinations.get(addr).copied()
         }
-        fn service(&self, _: &Endpoint) -> Option<Service> {
-            None
+        fn service(&self, at: &Endpoint) -> Option<Service> {
+            self.services.get(at).copied()
         }
         fn backend(&self, _: &BackendKey) -> Option<Backend> {
             None
@@ -70,11 +71,15 @@ mod tests {
         world.destinations.insert(at("10.0.0.2:0").addr, workload);
         world.destinations.insert(at("10.96.0.1:0").addr, service(destination::OUTSIDE));
         world.destinations.insert(at("10.96.0.2:0").addr, service(0));
+        world.destinations.insert(at("192.0.2.7:0").addr, service(destination::EXTERNAL));
+        world.services.insert(at("192.0.2.7:80"), Service::default());
         for (to, waits) in [
             ("10.0.0.2:80", true),
             ("10.96.0.2:80", true),
             ("10.96.0.1:443", false),
             ("192.0.2.1:443", false),
+            ("192.0.2.7:80", true),
+            ("192.0.2.7:443", false),
             ("127.0.0.1:80", false),
             ("[::1]:80", false),
             ("0.0.0.0:80", false),

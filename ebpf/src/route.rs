@@ -56,13 +56,23 @@ impl Route {
     }
 }
 
+/// What the mesh has at `to`.
+#[inline(always)]
+pub(crate) fn known<W: World>(world: &W, to: &Endpoint) -> Option<Destination> {
+    let known = world.destination(&to.addr)?;
+    if known.flags & destination::EXTERNAL != 0 && world.service(to).is_none() {
+        return None;
+    }
+    Some(known)
+}
+
 /// Decides the way of a connection of `source` to `to`.
 #[inline(always)]
 pub fn route<W: World>(world: &W, source: Source, to: Endpoint) -> Route {
     if to.addr.is_loopback() || to.addr.is_unspecified() {
         return Route::new(verdict::PASS);
     }
-    let Some(known) = world.destination(&to.addr) else {
+    let Some(known) = known(world, &to) else {
         // What is not known for certain to be outside must not leave in plaintext.
         let outside = if world.is_incomplete() { verdict::AGENT } else { verdict::PASS };
         return Route::new(outside);

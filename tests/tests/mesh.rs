@@ -42,6 +42,8 @@ mod policy;
 mod refused;
 #[path = "mesh/restart.rs"]
 mod restart;
+#[path = "mesh/services.rs"]
+mod services;
 #[path = "mesh/stage.rs"]
 mod stage;
 #[path = "mesh/telemetry.rs"]

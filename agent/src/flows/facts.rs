@@ -39,7 +39,7 @@ pub fn told(snapshot: &Snapshot, flow: &Flow, seen: Seen) -> Vec<Facts> {
     let at = flow.backend.unwrap_or(flow.original);
     let mut facts = Facts::new(Direction::Outbound, client(flow, source, at), at);
     let original = NetworkAddress::new(source.network.clone(), flow.original.ip());
-    facts.service = snapshot.service_at(&original).cloned();
+    facts.service = snapshot.service_reached(&original, flow.original.port()).cloned();
     if local {
         facts.path = Path::Direct;
         facts.source_identity = Some(source.identity());

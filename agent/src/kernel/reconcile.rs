@@ -14,7 +14,9 @@ pub use plan::{Change, Plan};
 
 use super::{Kernel, KernelError, maps::Table, pins::Pins};
 use aya::maps::MapInfo;
-use weft_ebpf_abi::{Addr, Backend, BackendKey, Destination, Endpoint, PairKey, Plain, PlainKey, Service};
+use weft_ebpf_abi::{
+    Addr, Backend, BackendKey, Destination, Endpoint, PairKey, Plain, PlainKey, Service, destination,
+};
 use weft_model::{Name, Snapshot};
 
 /// The maps, and what they hold.
@@ -121,12 +123,16 @@ impl Reconciler {
 }
 
 impl Reconciler {
-    /// Whether `DESTINATIONS` has taken all that `plan` had for it.
+    /// Whether the maps have taken all that `plan` had for them, as far as what they lack would pass for outside of the mesh.
     fn holds(&self, plan: &Plan) -> bool {
-        plan.destinations.iter().all(|change| match change {
-            Change::Put(key, _) => self.actual.destinations.contains_key(key),
-            Change::Delete(_) => true,
-        })
+        let Desired { destinations, services, .. } = &self.actual;
+        let is_external =
+            |at: &Endpoint| destinations.get(&at.addr).is_some_and(|d| d.flags & destination::EXTERNAL != 0);
+        plan.destinations.iter().all(|change| taken(destinations, change))
+            && plan.services.iter().all(|change| match change {
+                Change::Put(at, _) if is_external(at) => taken(services, change),
+                _ => true,
+            })
     }
 }
 
@@ -138,6 +144,13 @@ fn room(pins: &Pins) -> Result<usize, KernelError> {
 }
 
 type Mirror<K, V> = rustc_hash::FxHashMap<K, V>;
+
+fn taken<K: Eq + std::hash::Hash, V>(mirror: &Mirror<K, V>, change: &Change<K, V>) -> bool {
+    match change {
+        Change::Put(key, _) => mirror.contains_key(key),
+        Change::Delete(_) => true,
+    }
+}
 
 fn puts<K: Plain + Eq + std::hash::Hash, V: Plain>(
     table: &mut Table<K, V>,

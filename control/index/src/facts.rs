@@ -5,7 +5,7 @@ mod service;
 mod slice;
 
 pub(crate) use pod::PodFacts;
-pub(crate) use service::{ServiceFacts, Target};
+pub(crate) use service::{External, ServiceFacts, Target};
 pub(crate) use slice::{EndpointFacts, SliceFacts};
 
 use crate::{

@@ -10,6 +10,7 @@ use crate::{
     authorization::PolicyFacts,
     claims::Claims,
     endpoints::Endpoints,
+    externals::Externals,
     facts::{self, Digest, Key, NamespaceFacts, PodFacts, ServiceFacts, SliceFacts},
     finding::Note,
     mesh,
@@ -46,6 +47,7 @@ pub struct Index {
     peers: BTreeMap<Key, PeerFacts>,
     endpoints: Endpoints,
     claims: Claims,
+    externals: Externals,
     dirty: Dirty,
     /// The policies that were made of PeerAuthentications.
     converted: BTreeSet<PolicyKey>,
@@ -207,6 +209,11 @@ impl Index {
         if by_selector && !self.endpoints.has_slices(&key) {
             self.mark_pods_of(&key.0);
         }
+        let places = |s: Option<&ServiceFacts>| s.map(|s| s.externals.clone()).unwrap_or_default();
+        let now = self.services.get(&key);
+        let ports: Vec<u16> = now.iter().flat_map(|s| s.ports.iter().map(|p| p.port)).collect();
+        let sharers = self.externals.place(&key, &places(old.as_ref()), (&places(now), &ports));
+        self.dirty.services.extend(sharers);
         self.dirty.touch(self.endpoints.members(&key));
         self.note_selecting(&key);
         self.dirty.services.insert(key);

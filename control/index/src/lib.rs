@@ -7,6 +7,7 @@
 mod authorization;
 mod claims;
 mod endpoints;
+mod externals;
 mod facts;
 pub mod finding;
 mod fold;

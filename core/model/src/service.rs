@@ -98,6 +98,9 @@ pub struct LoadBalancing {
     pub mode: LocalityMode,
     /// Also send to endpoints that are not ready (`publishNotReadyAddresses`).
     pub publish_not_ready: bool,
+    /// A client stays with its endpoint (`sessionAffinity: ClientIP`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub client_affinity: bool,
 }
 
 /// A service: the fields of Istio's `workload.proto` `Service` that an L4 mesh needs.
@@ -109,6 +112,10 @@ pub struct Service {
     pub name: Name,
     /// The virtual addresses; empty for a headless service.
     pub addresses: Vec<NetworkAddress>,
+    /// Addresses from outside of the mesh that lead to it on its own ports (a load balancer's). What they mean on other
+    /// ports is not the mesh's to say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub external_addresses: Vec<NetworkAddress>,
     /// The ports.
     pub ports: Vec<ServicePort>,
     /// Identities that may serve it besides the endpoints' own (SPIFFE URIs).
@@ -126,6 +133,7 @@ impl Service {
             key: ServiceKey { namespace: namespace.into(), hostname: hostname.into() },
             name: name.into(),
             addresses: Vec::new(),
+            external_addresses: Vec::new(),
             ports: Vec::new(),
             subject_alt_names: Vec::new(),
             waypoint: None,

@@ -58,6 +58,7 @@ pub struct Snapshot {
     by_address: Sharded<ByAddress, ()>,
     services: Sharded<ServiceKey, Arc<ServiceEntry>>,
     by_vip: Sharded<NetworkAddress, ServiceKey>,
+    by_external: Sharded<(NetworkAddress, u16), ServiceKey>,
     policies: Sharded<PolicyKey, Arc<Policy>>,
     global: Arc<PolicySet>,
     by_namespace: Sharded<Name, Arc<PolicySet>>,
@@ -85,6 +86,24 @@ impl Snapshot {
     /// The service whose virtual address `address` is.
     pub fn service_at(&self, address: &NetworkAddress) -> Option<&Arc<ServiceEntry>> {
         self.services.get(self.by_vip.get(address)?)
+    }
+
+    /// The service to which an address from outside leads on `port`.
+    pub fn external_at(&self, address: &NetworkAddress, port: u16) -> Option<&Arc<ServiceEntry>> {
+        // Few meshes have any.
+        if self.by_external.is_empty() {
+            return None;
+        }
+        self.services.get(self.by_external.get(&(address.clone(), port))?)
+    }
+
+    /// The service that a connection to `address` and `port` is addressed to. What the mesh itself has at an address counts
+    /// before what comes from outside.
+    pub fn service_reached(&self, address: &NetworkAddress, port: u16) -> Option<&Arc<ServiceEntry>> {
+        match self.service_at(address) {
+            None if self.workload_at(address).is_none() => self.external_at(address, port),
+            found => found,
+        }
     }
 
     /// What `address` stands for; a service's address wins over a workload's, as a VIP is claimed on purpose.

@@ -67,6 +67,8 @@ pub mod destination {
     pub const TO_AGENT: u32 = 1 << 1;
     /// A service of which no endpoint is in the mesh: nothing about connections to it is protected.
     pub const OUTSIDE: u32 = 1 << 2;
+    /// An address from outside that leads to services on their own ports; on others the mesh does not know it.
+    pub const EXTERNAL: u32 = 1 << 3;
 }
 
 /// `DESTINATIONS[addr]`: an address that the mesh knows.
@@ -83,7 +85,7 @@ pub struct Destination {
 
 /// Flags of a [`Service`].
 pub mod service {
-    /// Always to the agent: a waypoint stands before it.
+    /// Always to the agent: a waypoint stands before it, or a client stays with its endpoint.
     pub const TO_AGENT: u32 = 1;
 }
 

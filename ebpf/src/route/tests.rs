@@ -85,6 +85,20 @@ fn while_the_mesh_is_not_known_in_full_the_agent_looks_at_the_unknown() {
 }
 
 #[test]
+fn an_address_from_outside_is_the_mesh_s_on_the_ports_of_its_services_alone() {
+    let mut w = world();
+    let to = at("192.0.2.7:80");
+    let known = Destination { cookie: 0, kind: destination::SERVICE, flags: destination::EXTERNAL };
+    w.destinations.insert(to.addr, known);
+    w.services.insert(to, Service { total: 1, local: 0, flags: 0 });
+    assert_eq!(route(&w, WEB, to), Route { remote_only: true, ..Route::new(verdict::AGENT) });
+    assert_eq!(route(&w, WEB, at("192.0.2.7:81")), Route::new(verdict::PASS));
+    assert_eq!(route(&w, WEB, at("10.96.0.1:81")), Route::new(verdict::AGENT), "the mesh's own address");
+    w.incomplete = true;
+    assert_eq!(route(&w, WEB, at("192.0.2.7:81")), Route::new(verdict::AGENT));
+}
+
+#[test]
 fn a_workload_elsewhere_is_for_the_agent() {
     assert_eq!(route(&world(), WEB, at("10.0.0.3:80")), Route::new(verdict::AGENT));
 }

@@ -101,6 +101,7 @@ fn service() -> Service {
             ],
             mode: LocalityMode::Failover,
             publish_not_ready: true,
+            client_affinity: false,
         },
         ..Service::new("shop", "web", "web.shop.svc.cluster.local")
     }

@@ -15,7 +15,7 @@ pub fn service(entry: &ServiceEntry) -> proto::Service {
         namespace: s.key.namespace.to_string(),
         name: s.name.to_string(),
         hostname: s.key.hostname.to_string(),
-        addresses: s.addresses.iter().map(|a| a.ip.to_string()).collect(),
+        addresses: (s.addresses.iter().chain(&s.external_addresses)).map(|a| a.ip.to_string()).collect(),
         ports: (s.ports.iter())
             .map(|p| proto::ServicePort { port: p.service_port.into(), target_port: p.target_port.into() })
             .collect(),

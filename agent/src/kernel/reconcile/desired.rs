@@ -72,10 +72,17 @@ impl Desired {
             }
         }
         let by_uid: FxHashMap<&str, &Local<'_>> = locals.iter().map(|l| (&*l.pod.uid, l)).collect();
+        let mut from_outside = Vec::new();
         for entry in snapshot.services() {
             for vip in entry.service.addresses.iter().filter(|a| a.network == *network) {
-                desired.add_service(entry, vip.ip, &by_uid, network);
+                desired.add_service(entry, vip.ip, 0, &by_uid, network);
             }
+            from_outside.extend(entry.service.external_addresses.iter().map(|a| (a, entry)));
+        }
+        // What the mesh itself has at an address counts before what comes from outside.
+        from_outside.retain(|(a, _)| a.network == *network && snapshot.target_at(a).is_none());
+        for (address, entry) in from_outside {
+            desired.add_service(entry, address.ip, destination::EXTERNAL, &by_uid, network);
         }
         desired
     }
@@ -85,21 +92,23 @@ impl Desired {
         &mut self,
         entry: &ServiceEntry,
         vip: IpAddr,
+        flags: u32,
         locals: &FxHashMap<&str, &Local<'_>>,
         network: &Name,
     ) {
         let is_outside = entry.service.waypoint.is_none()
             && entry.endpoints.all().iter().all(|endpoint| !endpoint.workload.is_meshed());
-        let flags = if is_outside { destination::OUTSIDE } else { 0 };
+        let flags = flags | if is_outside { destination::OUTSIDE } else { 0 };
         let known = Destination { cookie: 0, kind: destination::SERVICE, flags };
-        self.destinations.insert(vip.into(), known);
+        // Services that share an address from outside differ in their ports; it is outside of the mesh if all of them are.
+        let at = self.destinations.entry(vip.into()).or_insert(known);
+        *at = Destination { flags: if at.kind == known.kind { at.flags & flags } else { flags }, ..known };
+        let is_drawn_by_agent =
+            entry.service.waypoint.is_some() || entry.service.load_balancing.client_affinity;
         for port in &entry.service.ports {
             let at = Endpoint::new(vip.into(), port.service_port);
-            let mut found = Service {
-                total: 0,
-                local: 0,
-                flags: if entry.service.waypoint.is_some() { service::TO_AGENT } else { 0 },
-            };
+            let mut found =
+                Service { total: 0, local: 0, flags: if is_drawn_by_agent { service::TO_AGENT } else { 0 } };
             for endpoint in entry.endpoints.pickable() {
                 let workload = &endpoint.workload;
                 let target = workload

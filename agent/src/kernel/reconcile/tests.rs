@@ -223,6 +223,42 @@ fn a_service_s_local_endpoints_and_the_number_of_all() {
 }
 
 #[test]
+fn an_address_from_outside_is_a_service_s_like_its_own_and_affinity_is_the_agent_s() {
+    let store = store();
+    let vip = |ip: &str| NetworkAddress::new("".into(), ip.parse().unwrap());
+    let service = |name: &str, own: &str, port| {
+        let mut service = ModelService::new("shop", name, format!("{name}.shop"));
+        service.addresses = vec![vip(own)];
+        service.external_addresses = vec![vip("192.0.2.7"), vip("10.0.1.3")];
+        service.ports = vec![ServicePort { service_port: port, target_port: 8080 }];
+        service
+    };
+    let (db, mut dns) = (service("db", "10.96.0.1", 80), service("dns", "10.96.0.2", 53));
+    let mut w = workload("db", &["10.0.0.2"]);
+    Arc::make_mut(&mut w.services)
+        .insert(db.key.clone(), vec![PortMapping { service_port: 80, target_port: 8080 }]);
+    // Flag 4: outside of the mesh. 192.0.2.7 is not, as one of its services is inside. Flag 8: from outside.
+    assert_eq!(
+        writes(&store, vec![put(w), Delta::Service(db), Delta::Service(dns.clone())]),
+        "put destination 10.96.0.1: cookie 0 kind 2 flags 0\n\
+         put destination 10.96.0.2: cookie 0 kind 2 flags 4\n\
+         put destination 192.0.2.7: cookie 0 kind 2 flags 8\n\
+         put service 10.96.0.1:80: total 1 local 1 flags 0\n\
+         put service 10.96.0.2:53: total 0 local 0 flags 0\n\
+         put service 192.0.2.7:53: total 0 local 0 flags 0\n\
+         put service 192.0.2.7:80: total 1 local 1 flags 0\n\
+         put backend 10.96.0.1:80#0: 10.0.0.2:8080\n\
+         put backend 192.0.2.7:80#0: 10.0.0.2:8080\n"
+    );
+    dns.load_balancing.client_affinity = true;
+    assert_eq!(
+        writes(&store, vec![Delta::Service(dns)]),
+        "put service 10.96.0.2:53: total 0 local 0 flags 1\n\
+         put service 192.0.2.7:53: total 0 local 0 flags 1\n"
+    );
+}
+
+#[test]
 fn an_endpoint_that_is_told_to_end_is_drawn_only_where_no_other_is_left() {
     let store = store();
     let key = ServiceKey { namespace: "shop".into(), hostname: "db.shop".into() };

@@ -23,6 +23,7 @@ impl Index {
             }
         }
         self.lonely_services(&mut findings);
+        self.shared_addresses(&mut findings);
         self.idle_policies(&mut findings);
         self.idle_peers(&mut findings);
         self.closed(&mut findings);
@@ -67,6 +68,30 @@ impl Index {
                 )
             };
             findings.push(note.about(&id(Kind::Service, key)));
+        }
+    }
+
+    /// Addresses from outside that services meet at.
+    fn shared_addresses(&self, findings: &mut Vec<Finding>) {
+        for (key, service) in &self.services {
+            for external in &service.externals {
+                let Some((namespace, name)) = self.externals.rival(key, &external.ip) else { continue };
+                let field = match external.from_status {
+                    true => "status.loadBalancer.ingress",
+                    false => "spec.externalIPs",
+                };
+                let note = Note::new(
+                    Severity::Info,
+                    field,
+                    format!(
+                        "at {}, Service {namespace}/{name} has a port of this service, too; the mesh takes nobody from \
+                         there to this service",
+                        external.ip
+                    ),
+                    "give each its own address or ports; within the mesh, call the service by its name",
+                );
+                findings.push(note.about(&id(Kind::Service, key)));
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
 use std::{collections::BTreeSet, mem, net::IpAddr, sync::Arc};
 use weft_api::{Kind, ObjectKey};
 use weft_model::{
-    NetworkAddress, NodePod, Policy, PolicyKey, Workload, service::LocalityMode, workload::ServicePorts,
+    Name, NetworkAddress, NodePod, Policy, PolicyKey, Workload, service::LocalityMode, workload::ServicePorts,
 };
 
 impl Index {
@@ -71,11 +71,17 @@ impl Index {
 
     fn settle_service(&mut self, key: &Key) {
         let facts = self.services.get(key).filter(|s| !s.external_name);
-        let vip = |ip: &IpAddr| NetworkAddress::new(self.config.network.as_str().into(), *ip);
-        let vips = facts.map_or_else(Vec::new, |s| s.vips.iter().map(vip).collect());
+        let network: Name = self.config.network.as_str().into();
+        let at = |ip: &IpAddr| NetworkAddress::new(network.clone(), *ip);
+        let vips = facts.map_or_else(Vec::new, |s| s.vips.iter().map(at).collect());
         let granted = self.claim(Kind::Service, key, vips);
         let service = self.services.get(key).filter(|s| !s.external_name);
-        let service = service.map(|s| self.config.service(s, granted));
+        let service = service.map(|s| {
+            let free = s.externals.iter().filter(|e| self.externals.rival(key, &e.ip).is_none());
+            let mut service = self.config.service(s, granted);
+            service.external_addresses = free.map(|e| at(&e.ip)).collect();
+            service
+        });
         self.output.service(&self.config.service_key(key), service);
     }
 
@@ -138,7 +144,7 @@ impl Index {
         workload.always_encrypt = meshed && pod.always_encrypt.or(namespace.always_encrypt) == Some(true);
         for (slice, endpoint) in self.endpoints.of_pod(pod) {
             let key = (slice.key.0.clone(), slice.service.clone());
-            let Some(service) = self.services.get(&key) else { continue };
+            let Some(service) = self.services.get(&key).filter(|s| !s.external_name) else { continue };
             self.stand_behind(&mut workload, service, slice, endpoint);
         }
         // Without Kubernetes nobody makes slices of selectors, so a service that has none is taken at its word.
@@ -223,7 +229,7 @@ impl Index {
         let mut workload: Option<Workload> = None;
         for (slice, endpoint) in self.endpoints.of_bare(namespace, ip) {
             let key = (slice.key.0.clone(), slice.service.clone());
-            let Some(service) = self.services.get(&key) else { continue };
+            let Some(service) = self.services.get(&key).filter(|s| !s.external_name) else { continue };
             let w = workload.get_or_insert_with(|| self.config.bare(namespace, ip, endpoint));
             self.stand_behind(w, service, slice, endpoint);
             if let Some(locality) = self.nodes.get(&endpoint.node) {

@@ -88,6 +88,8 @@ pub fn explain(
             found.way = Way::Unmeshed;
             found.expect = Arc::new([]);
         }
+        // The draw of a client that stays with its endpoint is the proxy's.
+        _ if found.service.as_ref().is_some_and(|s| s.service.load_balancing.client_affinity) => {}
         (Way::Tunnel { waypoint: false, .. }, Some(workload)) if direct(workload, found.at) => {
             found.way = Way::Direct;
         }

@@ -88,7 +88,10 @@ pub fn outbound_drawn(
     match snapshot.target_at(&address) {
         Some(Target::Service(service)) => to_service(snapshot, source, service, to, drawn, rand),
         Some(Target::Workload(workload)) => to_workload(snapshot, source, workload, to, rand),
-        None => Outbound::Plain { to, workload: None, service: None },
+        None => match snapshot.external_at(&address, to.port()).cloned() {
+            Some(service) => to_service(snapshot, source, service, to, drawn, rand),
+            None => Outbound::Plain { to, workload: None, service: None },
+        },
     }
 }
 
@@ -112,10 +115,23 @@ fn to_service(
         None => (port.target_port != 0).then_some(port.target_port),
     };
     let usable = |w: &Workload| target(w).is_some() && address_for(w, to.ip(), source).is_some();
-    let any = || service.endpoints.pick(rand, |e| usable(&e.workload)).map(|e| e.workload.clone());
+    let by_client = service.service.load_balancing.client_affinity.then(|| client(source, to.ip()));
+    let any = || {
+        let usable = |e: &Endpoint| usable(&e.workload);
+        let picked = match by_client {
+            // The way to itself, which the kernel would join, leads through a tunnel here.
+            Some(client) => service
+                .endpoints
+                .pick_for(client, |e| e.workload.uid != source.uid && usable(e))
+                .or_else(|| service.endpoints.pick_for(client, usable)),
+            None => service.endpoints.pick(rand, usable),
+        };
+        picked.map(|e| e.workload.clone())
+    };
     // The snapshot may have moved on since the kernel drew: what it drew from is not there any more.
     let picked = match drawn {
         Drawn::Nothing => any(),
+        _ if by_client.is_some() => any(),
         Drawn::Elsewhere => {
             let elsewhere = |e: &Endpoint| !is_joined(&e.workload, source) && usable(&e.workload);
             service.endpoints.pick(rand, elsewhere).map(|e| e.workload.clone()).or_else(any)
@@ -150,6 +166,11 @@ fn to_workload(
         return through(snapshot, source, waypoint, to, None, rand);
     }
     reach(workload, to, None)
+}
+
+/// The address under which the service at `like` sees `source`.
+fn client(source: &Workload, like: IpAddr) -> Option<IpAddr> {
+    source.addresses.iter().find(|ip| ip.is_ipv4() == like.is_ipv4()).copied()
 }
 
 /// Whether new connections to the service may go to `workload`.

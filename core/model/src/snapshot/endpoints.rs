@@ -1,7 +1,12 @@
 //! The endpoints of one service, picked from without looking at all of them.
 
 use crate::{Workload, service::LocalityMode, workload::Health};
-use std::{ops::Range, sync::Arc};
+use rustc_hash::FxBuildHasher;
+use std::{
+    hash::{BuildHasher as _, Hash},
+    ops::Range,
+    sync::Arc,
+};
 
 /// One workload behind a service.
 #[derive(Clone, Debug)]
@@ -95,6 +100,17 @@ impl Endpoints {
         }
         let count = from.iter().filter(|e| usable(e)).count();
         from.iter().filter(|e| usable(e)).nth(place(random, count))
+    }
+
+    /// Picks an endpoint for which `usable` holds, the same one for the same client while it is one that may be picked,
+    /// whoever comes and goes beside it: the highest of a client's random ranks. Looks at all of them.
+    pub fn pick_for(
+        &self,
+        client: impl Hash + Copy,
+        usable: impl Fn(&Endpoint) -> bool,
+    ) -> Option<&Endpoint> {
+        let rank = |e: &&Endpoint| mix(FxBuildHasher.hash_one((client, &e.workload.uid)));
+        self.pickable().iter().filter(|e| usable(e)).max_by_key(rank)
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     keys::{ByAddress, ByPod, ByUid, Pod, Uid},
 };
 use crate::{
-    Delta, Name, NodePod, Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid,
+    Delta, Name, NetworkAddress, NodePod, Policy, PolicyKey, Service, ServiceKey, Workload, WorkloadUid,
     policy::{Action, PolicyIndex, PolicyScope, Rule},
     workload::Locality,
 };
@@ -206,6 +206,9 @@ impl Step<'_> {
         for address in &service.addresses {
             self.next.by_vip.insert(address.clone(), key.clone());
         }
+        for at in externals(&service) {
+            self.next.by_external.insert(at, key.clone());
+        }
         let entry = ServiceEntry { service, endpoints: Endpoints::default() };
         self.next.services.insert(key.clone(), Arc::new(entry));
         self.changed.services.insert(key);
@@ -221,6 +224,11 @@ impl Step<'_> {
         for address in &service.addresses {
             if self.next.by_vip.get(address) == Some(&service.key) {
                 self.next.by_vip.remove(address);
+            }
+        }
+        for at in externals(service) {
+            if self.next.by_external.get(&at) == Some(&service.key) {
+                self.next.by_external.remove(&at);
             }
         }
     }
@@ -338,6 +346,12 @@ impl Step<'_> {
         }
         set
     }
+}
+
+/// Where a service is reached from outside.
+fn externals(service: &Service) -> impl Iterator<Item = (NetworkAddress, u16)> + '_ {
+    let ports = || service.ports.iter().map(|p| p.service_port);
+    service.external_addresses.iter().flat_map(move |a| ports().map(move |port| (a.clone(), port)))
 }
 
 /// The scope in whose set a policy is kept; none for one that is selected by workloads.

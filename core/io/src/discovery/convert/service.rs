@@ -30,6 +30,11 @@ pub(super) fn from_wire(s: wds::Service) -> Result<Delta, FieldError> {
         key,
         name: s.name.into(),
         addresses: s.addresses.iter().map(|a| field::address("addresses", a)).collect::<Result<_, _>>()?,
+        external_addresses: s
+            .external_addresses
+            .iter()
+            .map(|a| field::address("external_addresses", a))
+            .collect::<Result<_, _>>()?,
         ports,
         subject_alt_names: s.subject_alt_names.into_iter().map(Into::into).collect(),
         waypoint: s.waypoint.map(|g| field::gateway("waypoint", g)).transpose()?,
@@ -59,7 +64,12 @@ fn load_balancing(l: wds::LoadBalancing) -> Result<Option<LoadBalancing>, FieldE
             lb::Scope::Network => scopes.push(Scope::Network),
         }
     }
-    Ok(Some(LoadBalancing { scopes, mode, publish_not_ready: health == lb::HealthPolicy::AllowAll }))
+    Ok(Some(LoadBalancing {
+        scopes,
+        mode,
+        publish_not_ready: health == lb::HealthPolicy::AllowAll,
+        client_affinity: l.client_affinity,
+    }))
 }
 
 pub(super) fn to_wire(s: &Service) -> wds::Service {
@@ -76,6 +86,7 @@ pub(super) fn to_wire(s: &Service) -> wds::Service {
         subject_alt_names: s.subject_alt_names.iter().map(ToString::to_string).collect(),
         waypoint: s.waypoint.as_ref().map(field::to_gateway),
         load_balancing: to_load_balancing(&s.load_balancing),
+        external_addresses: s.external_addresses.iter().map(field::to_address).collect(),
     }
 }
 
@@ -106,5 +117,6 @@ fn to_load_balancing(l: &LoadBalancing) -> Option<wds::LoadBalancing> {
             true => lb::HealthPolicy::AllowAll,
         }
         .into(),
+        client_affinity: l.client_affinity,
     })
 }

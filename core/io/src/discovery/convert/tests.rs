@@ -45,12 +45,14 @@ fn workload() -> Workload {
 fn service() -> Service {
     let mut s = Service::new("shop", "web", "web.shop.svc.cluster.local");
     s.addresses = vec![NetworkAddress::new("net1".into(), "10.1.0.1".parse().unwrap())];
+    s.external_addresses = vec![NetworkAddress::new("net1".into(), "192.0.2.7".parse().unwrap())];
     s.ports = vec![ServicePort { service_port: 80, target_port: 0 }];
     s.subject_alt_names = vec!["spiffe://cluster.local/ns/shop/sa/other".into()];
     s.load_balancing = LoadBalancing {
         scopes: vec![Scope::Region, Scope::Zone, Scope::Subzone, Scope::Node, Scope::Cluster, Scope::Network],
         mode: LocalityMode::Failover,
         publish_not_ready: true,
+        client_affinity: true,
     };
     s
 }

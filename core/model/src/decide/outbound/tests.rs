@@ -188,6 +188,82 @@ fn with_no_endpoint_elsewhere_those_of_the_node_are_as_good() {
 }
 
 #[test]
+fn an_address_from_outside_leads_to_the_service_on_its_ports_alone() {
+    let at = |a: &str| NetworkAddress::new("".into(), a.parse().unwrap());
+    let (mut web, mut dns) = (service("web", "10.96.0.1"), service("dns", "10.96.0.2"));
+    web.external_addresses = vec![at("192.0.2.7"), at("10.0.0.9"), at("10.96.0.2")];
+    dns.external_addresses = vec![at("192.0.2.7")];
+    dns.ports[0].service_port = 53;
+    let backend = behind(workload("web-0", "10.0.0.2", Tunnel::Hbone), &web, 8080);
+    let other = workload("other", "10.0.0.9", Tunnel::Hbone);
+    let m = mesh(vec![backend, other], vec![web.clone(), dns]);
+    let t = tunnelled(ask(&m, "192.0.2.7:80"));
+    assert_eq!(
+        (t.authority, t.service.unwrap().service.key.clone()),
+        ("10.0.0.2:8080".parse().unwrap(), web.key)
+    );
+    let empty = ask(&m, "192.0.2.7:53");
+    assert!(matches!(empty, Outbound::Refuse { reason: Reason::NoHealthyEndpoint, .. }), "{empty:?}");
+    let other_port = ask(&m, "192.0.2.7:443");
+    assert!(matches!(other_port, Outbound::Plain { workload: None, service: None, .. }), "{other_port:?}");
+    assert_eq!(
+        tunnelled(ask(&m, "10.0.0.9:80")).workload.name.as_ref(),
+        "other",
+        "a pod's own address is its own"
+    );
+    let service_of = |a: &str, port| m.service_reached(&at(a), port).map(|s| s.service.name.to_string());
+    assert_eq!(service_of("192.0.2.7", 53).as_deref(), Some("dns"));
+    assert_eq!(service_of("10.0.0.9", 80), None);
+    assert_eq!(service_of("10.96.0.2", 80).as_deref(), Some("dns"), "the service that it was given to");
+}
+
+#[test]
+fn an_address_from_outside_goes_with_its_service() {
+    let mut s = service("web", "10.96.0.1");
+    s.external_addresses = vec![NetworkAddress::new("".into(), "192.0.2.7".parse().unwrap())];
+    let store = SnapshotStore::default();
+    let reached = |port| store.load().external_at(&s.external_addresses[0], port).is_some();
+    store.apply(vec![Delta::Service(s.clone())]);
+    assert!(reached(80) && !reached(81));
+    let mut moved = s.clone();
+    moved.ports[0].service_port = 81;
+    store.apply(vec![Delta::Service(moved.clone())]);
+    assert!(!reached(80) && reached(81));
+    moved.external_addresses.clear();
+    store.apply(vec![Delta::Service(moved)]);
+    assert!(!reached(81));
+}
+
+#[test]
+fn a_client_that_stays_with_its_endpoint_leaves_it_only_when_it_goes() {
+    let mut s = service("api", "10.96.0.1,fd96::1");
+    s.load_balancing.client_affinity = true;
+    let endpoint =
+        |n: usize| behind(workload(&format!("api-{n}"), &format!("10.0.1.{n}"), Tunnel::Hbone), &s, 80);
+    let of = |numbers: &[usize]| mesh(numbers.iter().map(|n| endpoint(*n)).collect(), vec![s.clone()]);
+    let source = |n: u8| workload("web", &format!("10.0.2.{n}"), Tunnel::Hbone);
+    let go = |m: &Snapshot, client: u8, rand: u64| {
+        let to = "10.96.0.1:80".parse().unwrap();
+        let one = tunnelled(outbound_drawn(m, &source(client), to, Drawn::Elsewhere, rand)).workload;
+        let other = tunnelled(outbound(m, &source(client), to, !rand)).workload;
+        assert_eq!(one.name, other.name, "whatever is drawn");
+        one.name.to_string()
+    };
+    let (six, five, seven) = (of(&[0, 1, 2, 3, 4, 5]), of(&[0, 1, 2, 3, 4]), of(&[0, 1, 2, 3, 4, 5, 6]));
+    let mut seen = std::collections::BTreeMap::<String, u32>::new();
+    for client in 0..=255 {
+        let home = go(&six, client, u64::from(client) << 56);
+        *seen.entry(home.clone()).or_default() += 1;
+        if home != "api-5" {
+            assert_eq!(go(&five, client, 7), home, "another one's end");
+        }
+        let after = go(&seven, client, 9);
+        assert!(after == home || after == "api-6", "one that is new takes its share: {home} {after}");
+    }
+    assert!(seen.len() == 6 && seen.values().all(|n| (20..=70).contains(n)), "{seen:?}");
+}
+
+#[test]
 fn a_waypoint_is_passed_first_and_keeps_what_was_asked_for() {
     let wp = service("waypoint", "10.96.0.9");
     let mut s = service("api", "10.96.0.1");

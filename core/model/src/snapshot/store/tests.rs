@@ -135,7 +135,7 @@ fn locality_prefers_or_demands_what_is_near() {
         w.node = node.into();
         put(w)
     };
-    let balancing = |mode| LoadBalancing { scopes: vec![Scope::Node], mode, publish_not_ready: false };
+    let balancing = |mode| LoadBalancing { scopes: vec![Scope::Node], mode, ..LoadBalancing::default() };
     let viewpoint = || Viewpoint { node: Some("n1".into()), ..Viewpoint::default() };
     for (mode, with_near, without) in [
         (LocalityMode::Any, vec!["a", "b"], vec!["b"]),
@@ -249,7 +249,7 @@ fn hints_count_where_all_have_them_and_one_is_for_here() {
 fn the_node_is_where_its_workloads_are_and_the_nearest_are_preferred() {
     let mut api = service("api");
     let scopes = vec![Scope::Region, Scope::Zone];
-    api.load_balancing = LoadBalancing { scopes, mode: LocalityMode::Failover, publish_not_ready: false };
+    api.load_balancing = LoadBalancing { scopes, mode: LocalityMode::Failover, ..LoadBalancing::default() };
     let place = |region: &str, zone: &str| Locality {
         region: region.into(),
         zone: zone.into(),
