@@ -12,7 +12,7 @@ pub mod proto;
 mod socket;
 mod status;
 
-pub use convert::{bpf::bpf, control::control};
+pub use convert::{bpf::bpf, control::control, drains::drains};
 pub use gauges::{expire_series, gauges};
 pub use socket::{SocketError, serve};
 
@@ -51,6 +51,10 @@ pub trait AgentView: Send + Sync + 'static {
     fn reset_older(&self, pod: &str) -> Result<proto::OlderReset, OlderError>;
     /// The kernel's programs and maps; [`bpf`] makes it from the kernel's figures.
     fn bpf(&self) -> proto::Bpf;
+    /// What keeps pods from the mesh until they are known, but for the connections that it refused.
+    fn guard(&self) -> Option<proto::Guard>;
+    /// What the drains of this node's agents have cut.
+    fn drains(&self) -> proto::Drains;
     /// Whether the kernel joins `source` and `destination` at `at` without a proxy.
     fn direct(&self, source: &Workload, destination: &Workload, at: SocketAddr) -> bool;
     /// How pods' traffic reaches the agent: `kernel` or `explicit`.

@@ -13,9 +13,10 @@ pub use error::AppError;
 
 use crate::{
     admin::Admin,
-    config::{Config, Guard, Pods},
+    config::{Config, Pods},
+    drains::{Cut, Drains},
     keeper::KeeperClient,
-    kernel::{Guarded, Kernel, KernelConfig, KernelError, find_cgroup, text},
+    kernel::{Kernel, KernelConfig, KernelError, find_cgroup, text},
     lanes::{Lanes, Shared},
     pods::{
         DirectorySource, Enroller, KubeSource,
@@ -29,7 +30,7 @@ use crate::{
 };
 use explicit::Explicit;
 use follow::Follower;
-use guard::GuardPost;
+use guard::{GuardPost, GuardView};
 use std::{
     collections::BTreeMap,
     fs,
@@ -47,7 +48,7 @@ use weft_io::{
         ready::Ready,
         shutdown::Shutdown,
     },
-    telemetry::trace::LogHandle,
+    telemetry::{Direction, trace::LogHandle},
 };
 
 /// What both modes are built on.
@@ -97,7 +98,8 @@ pub async fn run(config: Config, log: LogHandle, keeper: Arc<KeeperClient>) -> R
         told_ready.send_replace(true);
     });
     let (roster, kernel) = mode.shown();
-    let admin = Arc::new(admin(&base, log, roster.clone(), kernel.clone()));
+    let guard = mode.guard(&base);
+    let admin = Arc::new(admin(&base, log, (roster.clone(), kernel.clone(), guard)));
     let mut endpoints = endpoints::start(&base.config, &admin)?;
     observe::start(&mut endpoints, &admin, kernel.as_deref(), roster.local.clone())?;
     endpoints.spawn(forget_the_start(base.ready.clone()));
@@ -116,10 +118,11 @@ pub async fn run(config: Config, log: LogHandle, keeper: Arc<KeeperClient>) -> R
         lock(kernel).retire();
     }
     discovery.abort();
-    if let Drained::Forced(left) = signal.drain(base.config.drain).await {
-        tracing::warn!(connections = left, "the drain's time is over; what is left is cut");
+    if let Drained::Forced(_) = signal.drain(base.config.drain).await {
+        base.shared.telemetry.connections.close_drained();
     }
     mode.into_lanes().join();
+    tell_drained(&base);
     if let Some(kernel) = kernel
         && let Err(error) = forget(&mut lock(&kernel))
     {
@@ -127,6 +130,24 @@ pub async fn run(config: Config, log: LogHandle, keeper: Arc<KeeperClient>) -> R
     }
     tracing::info!("bye");
     Ok(())
+}
+
+/// Tells how many connections the end of the drain has cut: in the log, and to the agents that come.
+fn tell_drained(base: &Base) {
+    let cut = |direction| base.shared.telemetry.cut_by_drain(direction);
+    let cut = Cut { outbound: cut(Direction::Outbound), inbound: cut(Direction::Inbound) };
+    let Cut { outbound, inbound } = cut;
+    match outbound + inbound {
+        0 => tracing::info!(outbound, inbound, "the drain is over; every connection has ended by itself"),
+        _ => tracing::warn!(
+            outbound,
+            inbound,
+            "the drain's time is over; the connections that were left are cut"
+        ),
+    }
+    if let Err(error) = Drains::new(&base.config.state_dir).add(cut) {
+        tracing::error!(%error, "the agents after this one cannot tell what its drain has cut");
+    }
 }
 
 /// Has the kernel forget that this process is an agent.
@@ -167,6 +188,14 @@ impl Mode {
                 (follower.enroller.roster.clone(), Some(follower.enroller.kernel.clone()))
             }
             Mode::Explicit(explicit) => (explicit.roster.clone(), None),
+        }
+    }
+
+    /// What admin shows of the guard.
+    fn guard(&self, base: &Base) -> Option<GuardView> {
+        match self {
+            Mode::Captured(follower) => Some(follower.guard.as_ref()?.view(base.node_pods.clone())),
+            Mode::Explicit(_) => None,
         }
     }
 
@@ -219,12 +248,7 @@ fn capture(base: &Base, drain: &Watcher) -> Result<Follower, AppError> {
             };
             let source = KubeSource::new(&config.node, paths.clone(), pods, Box::pin(known))
                 .map_err(AppError::Pods)?;
-            let guarded = match config.guard {
-                Guard::Mesh => Some(Guarded::Mesh),
-                Guard::All => Some(Guarded::All),
-                Guard::Off => None,
-            };
-            (source::follow(source), Some(GuardPost::new(paths, guarded)))
+            (source::follow(source), Some(GuardPost::new(paths, config.guard)))
         }
     };
     Ok(Follower {
@@ -252,7 +276,9 @@ fn node_paths(config: &Config) -> Result<NodePaths, AppError> {
     Ok(NodePaths { proc: config.proc.clone(), cgroup, pods: config.pods_cgroup.clone() })
 }
 
-fn admin(base: &Base, log: LogHandle, roster: Arc<Roster>, kernel: Option<Arc<Mutex<Kernel>>>) -> Admin {
+type Shown = (Arc<Roster>, Option<Arc<Mutex<Kernel>>>, Option<GuardView>);
+
+fn admin(base: &Base, log: LogHandle, (roster, kernel, guard): Shown) -> Admin {
     let view = View {
         config: base.config.clone(),
         roster,
@@ -261,6 +287,8 @@ fn admin(base: &Base, log: LogHandle, roster: Arc<Roster>, kernel: Option<Arc<Mu
         certs: base.shared.certs.clone(),
         status: base.status.clone(),
         kernel,
+        guard,
+        drains: Drains::new(&base.config.state_dir),
     };
     Admin {
         node: base.config.node.clone(),

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod drains;
 pub mod flows;
 pub mod inbound;
 pub mod keeper;

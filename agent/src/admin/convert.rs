@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod certificate;
 pub mod connection;
 pub mod control;
+pub mod drains;
 pub mod policy;
 pub mod service;
 pub mod workload;

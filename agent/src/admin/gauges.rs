@@ -2,7 +2,8 @@
 
 use super::{
     AgentView,
-    proto::{Bpf, Control},
+    proto::{Bpf, Control, Drains},
+    status::guarded,
 };
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -19,7 +20,10 @@ pub fn gauges(metrics: &Metrics, agent: Arc<dyn AgentView>) {
     metrics.before_scrape(move |metrics| {
         control(metrics, &agent.control());
         certificates(metrics, &*agent);
-        kernel(metrics, &agent.bpf());
+        let bpf = agent.bpf();
+        kernel(metrics, &bpf);
+        guard(metrics, &*agent, &bpf);
+        drains(metrics, &agent.drains());
     });
 }
 
@@ -46,6 +50,22 @@ fn certificates(metrics: &Metrics, agent: &dyn AgentView) {
             let labels = [("identity", status.identity.to_string())];
             metrics.certificate_expiry.get_or_create(&labels).set(expiry.as_secs().cast_signed());
         }
+    }
+}
+
+fn guard(metrics: &Metrics, agent: &dyn AgentView, bpf: &Bpf) {
+    let Some(guard) = agent.guard() else { return };
+    if let Some(mode) = ["mesh", "all"].into_iter().find(|mode| guard.mode == *mode) {
+        metrics.guard_attached.get_or_create_owned(&[("mode", mode)]).set((!guard.cgroup.is_empty()).into());
+    }
+    metrics.guard_waiting.set(guard.waiting.len() as i64);
+    metrics.guard_refusals.inner().store(guarded(bpf), Ordering::Relaxed);
+}
+
+fn drains(metrics: &Metrics, drains: &Drains) {
+    for (direction, cut) in [("outbound", drains.cut_outbound), ("inbound", drains.cut_inbound)] {
+        let counter = metrics.drained.get_or_create_owned(&[("direction", direction)]);
+        counter.inner().store(cut, Ordering::Relaxed);
     }
 }
 
@@ -83,6 +103,11 @@ mod tests {
             "weft_kernel_map_entries{map=\"WORKLOADS\"} 2\n",
             "weft_kernel_map_capacity{map=\"EVENTS\"} 1048576\n",
             "weft_kernel_drops_total{what=\"events\"} 3\n",
+            "weft_guard_attached{mode=\"mesh\"} 1\n",
+            "weft_guard_waiting_pods 1\n",
+            "weft_guard_refusals_total 4\n",
+            "weft_drained_connections_total{direction=\"outbound\"} 2\n",
+            "weft_drained_connections_total{direction=\"inbound\"} 1\n",
             "weft_certificate_expiry_timestamp_seconds{identity=\"spiffe://cluster.local/ns/shop/sa/web\"} ",
         ] {
             assert!(text.contains(line), "{line} in {text}");

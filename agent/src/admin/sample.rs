@@ -99,6 +99,26 @@ impl AgentView for View {
         Ok(proto::OlderReset { found: count > 0, count })
     }
 
+    fn guard(&self) -> Option<proto::Guard> {
+        Some(proto::Guard {
+            mode: "mesh".to_owned(),
+            cgroup: "/sys/fs/cgroup/kubepods.slice".to_owned(),
+            waiting: vec!["shop/late-0".to_owned()],
+            ..proto::Guard::default()
+        })
+    }
+
+    fn drains(&self) -> proto::Drains {
+        proto::Drains {
+            count: 3,
+            cut_outbound: 2,
+            cut_inbound: 1,
+            last_cut_outbound: 2,
+            last_ended: super::convert::time(ago(3_670)),
+            ..proto::Drains::default()
+        }
+    }
+
     fn control(&self) -> proto::Control {
         proto::Control {
             address: "https://control:15012".to_owned(),
@@ -149,7 +169,9 @@ impl AgentView for View {
                     value_size: 0,
                 },
             ],
-            counters: vec![proto::BpfCounter { name: "events_lost".to_owned(), value: 3 }],
+            counters: [("events_lost", 3), ("guarded", 4)]
+                .map(|(name, value)| proto::BpfCounter { name: name.to_owned(), value })
+                .into(),
             ..proto::Bpf::default()
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Admin, convert,
-    proto::{Bpf, Certificate, Drop, Status, Totals},
+    proto::{Bpf, Certificate, Drop, Guard, Status, Totals},
 };
 use std::time::SystemTime;
 use weft_io::{
@@ -15,6 +15,7 @@ pub fn status(admin: &Admin) -> Status {
     let snapshot = admin.snapshots.load();
     let waiting_for: Vec<_> = admin.ready.pending().iter().map(|s| (*s).to_owned()).collect();
     let certificates = admin.agent.certificates();
+    let bpf = admin.agent.bpf();
     Status {
         node: admin.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -35,8 +36,15 @@ pub fn status(admin: &Admin) -> Status {
         log: admin.log.current(),
         failing_certificates: failing(&certificates),
         next_expiry: next_expiry(&certificates).map(convert::time).unwrap_or_default(),
-        drops: drops(&admin.telemetry, &admin.agent.bpf()),
+        drops: drops(&admin.telemetry, &bpf),
+        guard: admin.agent.guard().map(|guard| Guard { refused: guarded(&bpf), ..guard }),
+        drains: Some(admin.agent.drains()),
     }
+}
+
+/// Connections that the guard refused.
+pub fn guarded(bpf: &Bpf) -> u64 {
+    bpf.counters.iter().find(|counter| counter.name == "guarded").map_or(0, |counter| counter.value)
 }
 
 /// Certificates are renewed at half of their life: one that is valid and whose renewal failed is on its way to expiry.

@@ -2,10 +2,11 @@
 
 mod older;
 
-use super::lock;
+use super::{guard::GuardView, lock};
 use crate::{
     admin::{self, AgentView, OlderError, proto},
     config::Config,
+    drains::Drains,
     kernel::Kernel,
     pods::{
         older::Notes,
@@ -38,6 +39,10 @@ pub struct View {
     pub status: StatusHandle,
     /// The kernel's side; none where nothing is captured.
     pub kernel: Option<Arc<Mutex<Kernel>>>,
+    /// What keeps pods from the mesh that are not known yet; none where nobody says which there are.
+    pub guard: Option<GuardView>,
+    /// What drains have cut.
+    pub drains: Drains,
 }
 
 impl AgentView for View {
@@ -88,6 +93,17 @@ impl AgentView for View {
         match lock(kernel).stats() {
             Ok(stats) => admin::bpf(&stats, &self.config.pin_dir),
             Err(error) => proto::Bpf { error: error.to_string(), ..proto::Bpf::default() },
+        }
+    }
+
+    fn guard(&self) -> Option<proto::Guard> {
+        Some(self.guard.as_ref()?.now(&self.roster))
+    }
+
+    fn drains(&self) -> proto::Drains {
+        match self.drains.read() {
+            Ok(known) => admin::drains(&known),
+            Err(error) => proto::Drains { error: error.to_string(), ..proto::Drains::default() },
         }
     }
 

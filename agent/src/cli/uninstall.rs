@@ -87,7 +87,7 @@ pub async fn run(
     writeln!(out, "routes are gone from {routes} pods")?;
     remove(&config.cache_dir, &["state"])?;
     Notes::new(&config.state_dir).forget_all();
-    remove(&config.state_dir, &["addresses.json", "admin.sock", "keeper.sock"])?;
+    remove(&config.state_dir, &["addresses.json", "drains.json", "admin.sock", "keeper.sock"])?;
     // Shared with the agents of other nodes, where there are such on this machine.
     if let Some(parent) = config.pin_dir.parent() {
         let _ = fs::remove_dir(parent);

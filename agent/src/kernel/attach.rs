@@ -10,7 +10,11 @@ use aya::{
     Ebpf,
     programs::{CgroupAttachMode, Program, ProgramError, links::FdLink},
 };
-use std::{fs::File, os::fd::AsFd, path::Path};
+use std::{
+    fs::File,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::Path,
+};
 
 /// Attached to the cgroup, in this order: what a connection needs on its way stands before what sends it there.
 const PROGRAMS: [&str; 6] = [
@@ -35,9 +39,22 @@ pub(super) fn attach(loader: &mut Loader, pins: &Pins, cgroup: &Path) -> Result<
     attach_all(loader, pins, cgroup, &PROGRAMS)
 }
 
-/// Attaches what guards pods that are not classified, or replaces an earlier one.
+/// Attaches what guards pods that are not classified, or replaces an earlier one; what is attached to another cgroup is let go.
 pub(super) fn guard(loader: &mut Loader, pins: &Pins, kubepods: &Path) -> Result<(), KernelError> {
+    if !is_guarding(pins, kubepods) {
+        unguard(pins)?;
+    }
     attach_all(loader, pins, kubepods, &GUARDS)
+}
+
+/// Whether both are attached to this cgroup. The id of a cgroup is its directory's inode.
+pub(super) fn is_guarding(pins: &Pins, kubepods: &Path) -> bool {
+    let wanted = std::fs::metadata(kubepods).ok().map(|dir| dir.ino());
+    wanted.is_some()
+        && GUARDS.iter().all(|name| {
+            let link = sys::open_pin(&pins.links().join(name));
+            link.and_then(|link| sys::link_cgroup(link.as_fd())).ok() == wanted
+        })
 }
 
 /// Lets go of it.

@@ -71,6 +71,11 @@ impl Kernel {
         attach::guard(&mut self.loader, &self.pins, kubepods)
     }
 
+    /// Whether what [`Kernel::guard`] attached is attached to this very cgroup: the kubelet may have made it anew, or another.
+    pub fn is_guarding(&self, kubepods: &Path) -> bool {
+        attach::is_guarding(&self.pins, kubepods)
+    }
+
     /// Guards nothing any more.
     pub fn unguard(&mut self) -> Result<(), KernelError> {
         attach::unguard(&self.pins)

@@ -10,6 +10,7 @@ use std::{
 };
 
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
@@ -28,6 +29,26 @@ struct ObjectGet {
     path: u64,
     fd: u32,
     flags: u32,
+}
+
+/// The members of `union bpf_attr` that BPF_OBJ_GET_INFO_BY_FD reads.
+#[repr(C)]
+struct InfoGet {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// `struct bpf_link_info` of a link to a cgroup, with room for what later kernels say besides.
+#[repr(C)]
+#[derive(Default)]
+struct CgroupLinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    cgroup: u64,
+    rest: [u64; 8],
 }
 
 /// # Safety
@@ -62,6 +83,17 @@ pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = link.as_raw_fd() as u32;
     // SAFETY: BPF_LINK_DETACH reads one descriptor.
     unsafe { bpf(BPF_LINK_DETACH, &mut attr) }.map(drop)
+}
+
+/// The id of the cgroup that a link is attached to; 0 when that is gone.
+pub(super) fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut info = CgroupLinkInfo::default();
+    let length = size_of::<CgroupLinkInfo>() as u32;
+    let fd = link.as_raw_fd() as u32;
+    let mut attr = InfoGet { fd, length, info: std::ptr::from_mut(&mut info) as u64 };
+    // SAFETY: the layout is BPF_OBJ_GET_INFO_BY_FD's; `info` outlives the call, and the kernel writes at most `length` bytes.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(info.cgroup)
 }
 
 /// The cookie of the network namespace that `socket` belongs to.

@@ -20,7 +20,7 @@ pub use metrics::{CONTENT_TYPE, Metrics};
 pub use record::{Counters, Direction, Facts, Path, Record, Security};
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Instant, SystemTime},
 };
 use weft_model::Reason;
@@ -54,6 +54,8 @@ pub struct Telemetry {
     pub access_log: AccessLog,
     /// Openings, ends and refusals as they happen.
     pub flows: FlowHub,
+    /// Connections that ended as the time of a drain was over, by direction.
+    cut: [AtomicU64; 2],
 }
 
 impl Telemetry {
@@ -64,6 +66,7 @@ impl Telemetry {
             connections: Arc::new(Connections::new(config.workers + 1)),
             access_log,
             flows: FlowHub::new(config.flow_backlog),
+            cut: <_>::default(),
         })
     }
 
@@ -87,6 +90,11 @@ impl Telemetry {
         self.metrics.encode()
     }
 
+    /// How many connections of a direction ended as the time of a drain was over.
+    pub fn cut_by_drain(&self, direction: Direction) -> u64 {
+        self.cut[direction as usize].load(record::RELAXED)
+    }
+
     /// Counts `connection` as opened, once.
     fn opened(&self, connection: &Arc<Live>) -> bool {
         let first = connection.join_series(&self.metrics.series);
@@ -106,6 +114,9 @@ impl Telemetry {
     fn finished(&self, connection: &Arc<Live>, reason: Reason) {
         let never_opened = connection.join_series(&self.metrics.series);
         connection.end(reason);
+        if reason == Reason::Drained {
+            connection.with_facts(|facts| self.cut[facts.direction as usize].fetch_add(1, record::RELAXED));
+        }
         let at = SystemTime::now();
         self.connections.remove(Ended { connection: connection.clone(), reason, at, opened: !never_opened });
         self.access_log.write(connection, reason);

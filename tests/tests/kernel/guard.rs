@@ -118,6 +118,41 @@ fn a_service_with_nobody_of_the_mesh_behind_it_is_outside() -> Result<()> {
 }
 
 #[test]
+fn a_cgroup_that_is_made_anew_or_is_another_one_is_guarded_again() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let (mut stage, kubepods, place) = stage()?;
+    let beside = stage.run.cgroup()?.join("system");
+    fs::create_dir_all(&beside)?;
+    let _server = app::serve_http(&stage.db.place(&stage.run, &beside), 80)?;
+    stage.kernel.guard(&kubepods, Guarded::Mesh)?;
+    ensure!(stage.kernel.is_guarding(&kubepods) && connect(&place, MESHED[0], 80)? == refused());
+    // The node's clean-up, and a kubelet that starts afterwards.
+    for dir in place.cgroup.ancestors().take_while(|dir| dir.starts_with(&kubepods)) {
+        fs::remove_dir(dir)?;
+    }
+    ensure!(!stage.kernel.is_guarding(&kubepods), "it is gone");
+    fs::create_dir_all(&place.cgroup)?;
+    ensure!(!stage.kernel.is_guarding(&kubepods), "of the same name, and another one");
+    ensure!(connect(&place, MESHED[0], 80)?.is_none(), "nobody guards it yet");
+    stage.kernel.guard(&kubepods, Guarded::Mesh)?;
+    ensure!(stage.kernel.is_guarding(&kubepods) && connect(&place, MESHED[0], 80)? == refused());
+    // A kubelet with another cgroup driver: the old cgroup stays behind.
+    let systemd = kubepods.with_file_name("kubepods.slice");
+    let there = Place { cgroup: systemd.join("kubepods-pod0_1.slice/cri-a.scope"), ..place.clone() };
+    fs::create_dir_all(&there.cgroup)?;
+    ensure!(!stage.kernel.is_guarding(&systemd) && connect(&there, MESHED[0], 80)?.is_none());
+    stage.kernel.guard(&systemd, Guarded::Mesh)?;
+    ensure!(stage.kernel.is_guarding(&systemd) && connect(&there, MESHED[0], 80)? == refused());
+    ensure!(
+        !stage.kernel.is_guarding(&kubepods) && connect(&place, MESHED[0], 80)?.is_none(),
+        "it has moved"
+    );
+    Ok(())
+}
+
+#[test]
 fn cgroups_of_v1_are_said_to_be_no_place_for_a_guard() -> Result<()> {
     if !require_kernel() {
         return Ok(());

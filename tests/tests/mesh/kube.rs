@@ -77,6 +77,15 @@ fn a_pod_that_control_does_not_know_waits_until_it_does() -> Result<()> {
         fails_with("into the mesh", &got, &["ECONNREFUSED"])?;
     }
     ensure!(counter(&mesh, "node-b", "guarded")? >= 2, "it is counted");
+    let guard = mesh.agents["node-b"].ask(&["status"])?["guard"].clone();
+    let uid = format!("uid {}", mesh.pod("bookshop/payments")?.manifest.uid);
+    ensure!(guard["mode"] == "mesh" && guard["refused"].as_u64() >= Some(2), "{guard}");
+    ensure!(guard["cgroup"].as_str().is_some_and(|at| at.ends_with("kubepods")), "{guard}");
+    ensure!(guard["waiting"] == json!([uid]), "{uid}: {guard}");
+    let metrics = mesh.agents["node-b"].metrics()?;
+    for line in ["weft_guard_attached{mode=\"mesh\"} 1", "weft_guard_waiting_pods 1"] {
+        ensure!(metrics.contains(line), "{line}: {metrics}");
+    }
     for to in OUT.targets(&mesh, 8080)? {
         well("out of the mesh", &OUT.call(&mesh, &["get", &to.to_string()])?)?;
     }
@@ -93,8 +102,44 @@ fn a_pod_that_control_does_not_know_waits_until_it_does() -> Result<()> {
     eventually(SOON, || {
         let states = states(&mesh, "node-b")?;
         ensure!(states.contains(&("payments".into(), "enrolled".into())), "{states:?}");
+        let guard = mesh.agents["node-b"].ask(&["status"])?["guard"].clone();
+        ensure!(guard["waiting"] == json!([]), "{guard}");
         Ok(())
     })
+}
+
+#[test]
+fn the_guard_stands_again_where_the_kubelet_makes_its_cgroup_anew() -> Result<()> {
+    if !require_kernel() {
+        return Ok(());
+    }
+    let mut mesh = bookshop("kube-anew")?;
+    // Every pod of the node ends, and the node's clean-up takes the cgroups.
+    let node = mesh.cluster.nodes["node-b"].clone();
+    let kubepods = node.cgroup().join("kubepods");
+    mesh.applications.clear();
+    cgroup::kill(&kubepods)?;
+    cgroup::remove(&kubepods)?;
+    let agent = mesh.agent("node-b")?;
+    let told = |agent: &weft_tests::Agent| -> Result<Value> { Ok(agent.ask(&["status"])?["guard"].clone()) };
+    eventually(SOON, || {
+        let guard = told(agent)?;
+        ensure!(
+            guard["cgroup"] == "" && guard["error"].as_str().is_some_and(|e| e.contains("--pods-cgroup")),
+            "{guard}"
+        );
+        Ok(())
+    })?;
+    // The other driver's.
+    let systemd = node.cgroup().join("kubepods.slice");
+    fs::create_dir_all(systemd.join("kubepods-podx.slice"))?;
+    eventually(SOON, || {
+        let guard = told(agent)?;
+        ensure!(guard["cgroup"].as_str().is_some_and(|at| at.ends_with("kubepods.slice")), "{guard}");
+        Ok(())
+    })?;
+    agent.process().wait_for_line(SOON, |line| line.contains("the kubelet's cgroup is another one now"))?;
+    cgroup::remove(&systemd)
 }
 
 #[test]

@@ -161,10 +161,31 @@ fn a_second_agent_takes_over_and_no_new_connection_fails() -> Result<()> {
         // They had two seconds, and longer to live.
         tunnel.broken_ones_were_reset(2 * HELD).context(node)?;
         direct.is_unharmed().context(node)?;
-        let status = former.context("no former agent")?.wait(SOON)?;
+        let mut former = former.context("no former agent")?;
+        let status = former.wait(SOON)?;
         ensure!(status.success(), "{node}: the former agent ended with {status}");
         let status = agent.ask(&["status"])?;
         ensure!(status["ready"] == true, "{status}");
+        // What the clients have lost is what is told of it, to the last one.
+        let (outbound, inbound) = if node == NODES[0] { (2 * HELD, 0) } else { (0, 2 * HELD) };
+        let drains = &status["drains"];
+        for (field, count) in [
+            ("count", 1),
+            ("cut_outbound", outbound),
+            ("cut_inbound", inbound),
+            ("last_cut_outbound", outbound),
+            ("last_cut_inbound", inbound),
+        ] {
+            ensure!(drains[field] == count, "{node}: {field} is not {count}: {drains}");
+        }
+        let metrics = agent.metrics()?;
+        for (direction, count) in [("outbound", outbound), ("inbound", inbound)] {
+            let line = format!("weft_drained_connections_total{{direction=\"{direction}\"}} {count}\n");
+            ensure!(metrics.contains(&line), "{node}: no {line} in\n{metrics}");
+        }
+        let log = former.log()?;
+        let told = format!("outbound={outbound} inbound={inbound}");
+        ensure!(log.contains(&told) && log.contains("are cut"), "{node}: no {told} in\n{log}");
     }
     Ok(())
 }
@@ -187,6 +208,11 @@ fn a_drain_that_is_long_enough_breaks_nothing() -> Result<()> {
         direct.is_unharmed().context(node)?;
         // Nothing is left to wait for.
         former.context("no former agent")?.wait(SOON)?;
+        let drains = agent.ask(&["status"])?["drains"].clone();
+        ensure!(
+            drains["count"] == 1 && drains["cut_outbound"] == 0 && drains["cut_inbound"] == 0,
+            "{drains}"
+        );
     }
     Ok(())
 }

@@ -156,7 +156,8 @@ impl Answers<Status> {
         if !matches!(output, Output::Table) || self.nodes.len() == 1 && self.errors.is_empty() {
             return self.one(output, out);
         }
-        let head = ["NODE", "READY", "VERSION", "CONTROL", "PODS", "CERTIFICATES", "CONNECTIONS", "LOST"];
+        let head =
+            ["NODE", "READY", "VERSION", "CONTROL", "PODS", "GUARD", "CERTIFICATES", "CONNECTIONS", "LOST"];
         out.write_all(columns(Some(&head), self.nodes.iter().map(|(node, s)| line(node, s))).as_bytes())?;
         self.finish()
     }
@@ -188,10 +189,22 @@ fn line(node: &str, status: &Status) -> Vec<String> {
         status.version.clone(),
         control.to_owned(),
         format!("{}{}", count("enrolled"), failed(count("failed"))),
+        guard(status),
         format!("{}{}", totals.certificates, failed(status.failing_certificates.len())),
         totals.connections.to_string(),
         status.drops.iter().map(|d| d.count).sum::<u64>().to_string(),
     ]
+}
+
+fn guard(status: &Status) -> String {
+    let Some(guard) = &status.guard else { return "-".to_owned() };
+    let standing = match (&*guard.mode, guard.cgroup.is_empty()) {
+        ("off", _) => "off",
+        (_, true) => "NOT ATTACHED",
+        (mode, false) => mode,
+    };
+    let waiting = guard.waiting.len();
+    if waiting > 0 { format!("{standing}, {waiting} waiting") } else { standing.to_owned() }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{Show, full_name, or_dash, short_identity, units};
 use crate::{
-    admin::proto::{Control, Drop, Pod, Status, Totals},
+    admin::proto::{Control, Drains, Drop, Guard, Pod, Status, Totals},
     cli::output::{Row, columns, table},
 };
 use std::fmt::Write;
@@ -39,10 +39,12 @@ impl Show for Status {
             ("Control", told(control, now)),
             ("Capture", self.capture.clone()),
             ("Pods", pods(&self.pods)),
+            ("Guard", self.guard.as_ref().map_or_else(|| "none: pods are listed by hand".to_owned(), guard)),
             ("Certificates", certificates(self, t.certificates, now)),
             ("Lost", lost(&self.drops)),
             ("Knows", format!("{} workloads, {} services, {} policies", t.workloads, t.services, t.policies)),
             ("Carries", format!("{} connections", t.connections)),
+            ("Drains", self.drains.as_ref().map_or_else(|| "-".to_owned(), |d| drains(d, now))),
             ("Logs", self.log.clone()),
         ];
         let mut text = columns(None, rows.into_iter().map(|(k, v)| vec![k.to_owned(), v]));
@@ -68,6 +70,34 @@ fn pods(pods: &[Pod]) -> String {
     let others = ["outside", "pending", "failed"].map(|state| (state, count(state)));
     let others = others.iter().filter(|(_, n)| *n > 0).map(|(state, n)| format!(", {n} {state}"));
     format!("{} enrolled{}", count("enrolled"), others.collect::<String>())
+}
+
+fn guard(guard: &Guard) -> String {
+    let standing = match (&*guard.mode, &*guard.cgroup, &*guard.error) {
+        ("off", _, "") => "off".to_owned(),
+        (mode, "", "") => format!("{mode}, not attached yet"),
+        (mode, "", error) => format!("{mode}, NOT ATTACHED: {error}"),
+        (mode, cgroup, _) => format!("{mode}, at {cgroup}"),
+    };
+    let waiting = match &guard.waiting[..] {
+        [] => String::new(),
+        some => format!(", {} waiting ({})", some.len(), units::some(some)),
+    };
+    format!("{standing}, {} refused{waiting}", guard.refused)
+}
+
+fn drains(drains: &Drains, now: jiff::Timestamp) -> String {
+    if !drains.error.is_empty() {
+        return format!("not known: {}", drains.error);
+    }
+    let last = units::apart(&drains.last_ended, now).map_or_else(String::new, |(time, _)| {
+        format!("; the last, {time} ago, {}", cut(drains.last_cut_outbound, drains.last_cut_inbound))
+    });
+    format!("{}, {}{last}", drains.count, cut(drains.cut_outbound, drains.cut_inbound))
+}
+
+fn cut(outbound: u64, inbound: u64) -> String {
+    format!("{outbound} outbound and {inbound} inbound connections cut")
 }
 
 fn certificates(status: &Status, all: u64, now: jiff::Timestamp) -> String {

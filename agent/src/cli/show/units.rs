@@ -27,6 +27,13 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// The first few of them, and that there are more.
+pub fn some(all: &[String]) -> String {
+    const NAMED: usize = 5;
+    let more = if all.len() > NAMED { ", …" } else { "" };
+    format!("{}{more}", all.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", "))
+}
+
 /// Microseconds as `85µs` or `1.2ms`; a dash for what nobody measured.
 pub fn micros(us: u32) -> String {
     match us {

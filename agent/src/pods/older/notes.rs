@@ -5,6 +5,7 @@
 //! the agent; one of an earlier start of the machine, whose cookies mean other sockets, does not count.
 
 use super::Open;
+use crate::drains::boot;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -153,11 +154,6 @@ impl Notes {
     fn path(&self, pod: u64) -> PathBuf {
         self.dir.join(format!("{pod}.json"))
     }
-}
-
-/// Tells one start of the machine from another.
-fn boot() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use super::{
     Brief,
-    record::{Counters, Facts, RELAXED},
+    record::{Counters, Facts, Path, RELAXED},
     series::{Series, SeriesTable, Traffic},
 };
 use rustc_hash::FxHashMap;
@@ -243,6 +243,11 @@ impl Connections {
             all[from..].sort_unstable_by_key(|c: &Arc<Live>| c.id);
         }
         all
+    }
+
+    /// Asks everything that a proxy carries to close, as the time of its drain is over; how many were asked.
+    pub fn close_drained(&self) -> usize {
+        self.close_where(|facts| (facts.path != Path::Direct).then_some(Reason::Drained))
     }
 
     /// Asks every connection to close for which `verdict` gives a reason; how many were asked. This is what follows a

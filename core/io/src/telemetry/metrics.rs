@@ -71,6 +71,15 @@ pub struct Metrics {
     pub flow_events_dropped: Family<Label, Counter>,
     /// Access log lines lost because the writer was behind.
     pub access_log_dropped: Counter,
+    /// Connections that were cut when the time of a drain was over, by `direction`: of every agent of this node.
+    pub drained: Family<Word, Counter>,
+    /// Whether pods that are not known yet are kept from the mesh (1), or should be and are not (0), by what they are kept
+    /// from (`mode`).
+    pub guard_attached: Family<Word, Gauge>,
+    /// Pods that run, and wait until it is known whether they are in the mesh.
+    pub guard_waiting: Gauge,
+    /// Connections of such pods that were refused.
+    pub guard_refusals: Counter,
     /// HBONE tunnels held open, by `direction`. The streams in them are the active connections whose path is `tunnel`.
     pub tunnels: Family<Word, Gauge>,
     /// Connections that live now, by `direction` and `path`.
@@ -97,6 +106,10 @@ impl Metrics {
             kernel_drops: Family::default(),
             flow_events_dropped: Family::default(),
             access_log_dropped: Counter::default(),
+            drained: Family::default(),
+            guard_attached: Family::default(),
+            guard_waiting: Gauge::default(),
+            guard_refusals: Counter::default(),
             tunnels: Family::default(),
             active: Family::default(),
             series_kept: Gauge::default(),
@@ -137,6 +150,10 @@ impl Metrics {
         weft.register("kernel_drops", "What the kernel could not record", self.kernel_drops.clone());
         weft.register("flow_events_dropped", "Flow events lost", self.flow_events_dropped.clone());
         weft.register("access_log_dropped", "Access log lines lost", self.access_log_dropped.clone());
+        weft.register("drained_connections", "Connections cut at the end of a drain", self.drained.clone());
+        weft.register("guard_attached", "Whether the guard is attached", self.guard_attached.clone());
+        weft.register("guard_waiting_pods", "Pods that wait to be known", self.guard_waiting.clone());
+        weft.register("guard_refusals", "Connections that came too early", self.guard_refusals.clone());
         weft.register("tunnels", "HBONE tunnels held open", self.tunnels.clone());
         weft.register("metric_series", "Label sets of istio_tcp families", self.series_kept.clone());
         weft.register(

@@ -1,5 +1,5 @@
 use super::*;
-use crate::admin::proto::{Certificate, Control, Totals};
+use crate::admin::proto::{Certificate, Control, Guard, Totals};
 
 fn certificate(identity: &str) -> Certificate {
     Certificate { identity: identity.into(), state: "valid".into(), ..Certificate::default() }
@@ -41,6 +41,7 @@ fn the_status_of_several_nodes_is_a_line_each() {
         version: "0.1.0".into(),
         waiting_for: if ready { vec![] } else { vec!["pods".into()] },
         control: Some(Control { connected: ready, ..Control::default() }),
+        guard: (!ready).then(|| Guard { mode: "mesh".into(), ..Guard::default() }),
         totals: Some(Totals { certificates: 3, connections: 7, ..Totals::default() }),
         ..Status::default()
     };
@@ -48,7 +49,10 @@ fn the_status_of_several_nodes_is_a_line_each() {
     answers(vec![("n1", status(true)), ("n2", status(false))], &[]).status(Output::Table, &mut out).unwrap();
     let lines = String::from_utf8(out).unwrap();
     let lines: Vec<_> = lines.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    assert_eq!(lines[1..], ["n1 yes 0.1.0 connected 0 3 7 0", "n2 no: pods 0.1.0 away 0 3 7 0"]);
+    assert_eq!(
+        lines[1..],
+        ["n1 yes 0.1.0 connected 0 - 3 7 0", "n2 no: pods 0.1.0 away 0 NOT ATTACHED 3 7 0"]
+    );
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub const AGENTS: &str = "agents";
 pub const ROOTS: &str = "root certificates";
 const NODES: &str = "nodes";
 const CERTIFICATES: &str = "certificates";
+const GUARD: &str = "guard of starting pods";
 const PODS: &str = "pods of the mesh";
 const VERSIONS: &str = "versions";
 
@@ -99,6 +100,7 @@ pub fn answers(nodes: &BTreeMap<String, Status>, errors: &BTreeMap<String, Strin
             "kubectl logs -n weft-system deployment/weft-control says why it issues none",
         ),
     });
+    findings.push(guarded(nodes));
     let failed = nodes.iter().flat_map(|(node, s)| {
         let failed = s.pods.iter().filter(|p| p.state == "failed");
         failed.map(move |p| format!("{node}: {}/{}: {}", p.namespace, p.name, p.error))
@@ -110,6 +112,33 @@ pub fn answers(nodes: &BTreeMap<String, Status>, errors: &BTreeMap<String, Strin
         false => Finding::bad(PODS, some_of(&failed), "the message names it"),
     });
     findings
+}
+
+/// What keeps pods from the mesh until they are known.
+fn guarded(nodes: &BTreeMap<String, Status>) -> Finding {
+    let guards = || nodes.iter().filter_map(|(node, s)| Some((node, s.guard.as_ref()?)));
+    let loose = guards().filter(|(_, guard)| guard.mode != "off" && guard.cgroup.is_empty());
+    let loose: Vec<_> = loose.map(|(node, guard)| format!("{node}: {}", guard.error)).collect();
+    if !loose.is_empty() {
+        return Finding::bad(
+            GUARD,
+            some_of(&loose),
+            "the message names it; until then the first packets of a pod may go unprotected",
+        );
+    }
+    let waiting = guards().filter(|(_, guard)| !guard.waiting.is_empty());
+    let waiting: Vec<_> =
+        waiting.map(|(node, guard)| format!("{node}: {}", guard.waiting.join(", "))).collect();
+    if !waiting.is_empty() {
+        let mend =
+            "a pod waits for a moment when it starts; for longer, see the pods of the mesh and control's log";
+        return Finding::look(GUARD, format!("pods wait until they are known: {}", some_of(&waiting)), mend);
+    }
+    let off = guards().filter(|(_, guard)| guard.mode == "off").count();
+    match off {
+        0 => Finding::ok(GUARD, format!("attached on {} nodes, nobody waits", guards().count())),
+        off => Finding::look(GUARD, format!("off on {off} nodes"), "set agent.guard, unless that is meant"),
+    }
 }
 
 /// The version in the image's tag.
@@ -161,7 +190,7 @@ fn some_of(all: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::{super::State, *};
-    use crate::admin::proto::{Control, Pod};
+    use crate::admin::proto::{Control, Guard, Pod};
     use serde_json::json;
 
     fn status(version: &str, connected: bool) -> Status {
@@ -181,12 +210,27 @@ mod tests {
         let errors = BTreeMap::from([("n3".to_owned(), "no answer".to_owned())]);
         let found = answers(&nodes(vec![("n1", status("0.1.0", true)), ("n2", unwell)]), &errors);
         assert_eq!(found[0].found, "n2 is away from control (refused); n3: no answer");
-        assert_eq!(found.iter().map(|f| f.state).collect::<Vec<_>>(), [State::Bad, State::Ok, State::Bad]);
+        let states = [State::Bad, State::Ok, State::Ok, State::Bad];
+        assert_eq!(found.iter().map(|f| f.state).collect::<Vec<_>>(), states);
         assert!(
             answers(&nodes(vec![("n1", status("0.1.0", true))]), &BTreeMap::new())
                 .iter()
                 .all(|f| f.state == State::Ok)
         );
+    }
+
+    #[test]
+    fn a_guard_that_is_not_attached_is_bad_and_who_waits_is_named() {
+        let with = |mode: &str, cgroup: &str, waiting: &[&str]| {
+            let waiting = waiting.iter().map(|pod| (*pod).to_owned()).collect();
+            let guard = Guard { mode: mode.into(), cgroup: cgroup.into(), waiting, ..Guard::default() };
+            guarded(&nodes(vec![("n1", Status { guard: Some(guard), ..status("0.1.0", true) })]))
+        };
+        assert_eq!(with("mesh", "/sys/fs/cgroup/kubepods", &[]).state, State::Ok);
+        assert_eq!(with("mesh", "", &[]).state, State::Bad);
+        assert_eq!(with("off", "", &[]).state, State::Look);
+        let waits = with("all", "/sys/fs/cgroup/kubepods", &["shop/web"]);
+        assert!(waits.state == State::Look && waits.found.contains("n1: shop/web"), "{waits:?}");
     }
 
     #[test]

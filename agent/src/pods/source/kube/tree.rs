@@ -53,8 +53,13 @@ pub fn find(cgroup: &Path) -> Result<PathBuf, FindError> {
         match &found[..] {
             [] => {}
             [one] => return Ok(one.clone()),
-            [first, second, ..] => {
-                return Err(FindError::Several { first: first.clone(), second: second.clone() });
+            // A kubelet whose cgroup driver was changed leaves the cgroup of the other one behind, empty.
+            several @ [first, second, ..] => {
+                let mut used = several.iter().filter(|dir| is_populated(dir));
+                return match (used.next(), used.next()) {
+                    (Some(one), None) => Ok(one.clone()),
+                    _ => Err(FindError::Several { first: first.clone(), second: second.clone() }),
+                };
             }
         }
     }
@@ -80,6 +85,15 @@ fn below(root: &Path) -> Vec<PathBuf> {
         level.sort();
     }
     Vec::new()
+}
+
+/// Whether a process is in the cgroup or below it.
+fn is_populated(dir: &Path) -> bool {
+    match fs::read_to_string(dir.join("cgroup.events")) {
+        Ok(events) => events.lines().any(|line| line == "populated 1"),
+        // Cgroups of v1 do not tell.
+        Err(_) => !processes(dir).is_empty(),
+    }
 }
 
 fn is_kubepods(dir: &Path) -> bool {
@@ -195,6 +209,19 @@ mod tests {
         let tree = read(&find(&root.path().join("sd")).unwrap()).unwrap();
         assert_eq!(tree.pods.keys().collect::<Vec<_>>(), [UID]);
         assert!(matches!(find(root.path()), Err(FindError::Several { .. })), "of two nodes");
+        let populated = |path: &str, is: u8| {
+            fs::write(root.path().join(path).join("cgroup.events"), format!("populated {is}\nfrozen 0\n"))
+                .unwrap();
+        };
+        populated("fs/kubepods", 0);
+        populated("sd/kubepods.slice", 1);
+        assert_eq!(
+            find(root.path()).unwrap(),
+            root.path().join("sd/kubepods.slice"),
+            "the other one is left over"
+        );
+        populated("fs/kubepods", 1);
+        assert!(matches!(find(root.path()), Err(FindError::Several { .. })), "both are in use");
         assert!(matches!(find(&root.path().join("fs/system")), Err(FindError::None { .. })));
     }
 
