@@ -10,11 +10,16 @@ use crate::{
     lead::Elector,
     metrics::Metrics,
     monitor::Monitor,
-    serve::{Discovery, NodeTokens, Resources, TokenReviews, agents::Agents, auth::Authenticator, tls},
+    serve::{
+        Discovery, NodeTokens, Resources, TokenReviews,
+        agents::Agents,
+        auth::{Authenticator, Counted},
+        tls,
+    },
     source::{
         Source, SourceError,
         directory::DirectorySource,
-        kube::{ConnectError, KubeSource},
+        kube::{ConnectError, KubeSource, Served},
     },
     status::Reporter,
     taint::{KubeNodes, keep_relieving},
@@ -174,13 +179,16 @@ pub async fn start_from(
         Callers::Tokens(dir) => Arc::new(NodeTokens::new(dir.clone())),
         Callers::Review => Arc::new(TokenReviews::new(api.client().await?, &config.namespace)),
     };
+    let authenticator: Arc<dyn Authenticator> =
+        Arc::new(Counted { inner: authenticator, metrics: metrics.clone() });
+    let served = Arc::new(Served::default());
     let source: Box<dyn Source + Send> = match (source, &config.objects) {
         (Some(source), _) => source,
         (None, Objects::Directory(dir)) => Box::new(DirectorySource::new(dir.clone())),
-        (None, Objects::Kube) => Box::new(KubeSource::new(api.client().await?)),
+        (None, Objects::Kube) => Box::new(KubeSource::new(api.client().await?, served.clone())),
     };
     if config.objects == Objects::Kube {
-        let reporter = Reporter::new(api.client().await?, config.replica.clone());
+        let reporter = Reporter::new(api.client().await?, served, config.replica.clone());
         tasks.spawn(reporter.run(findings.clone(), (leads, is_ready.clone()), shutdown.clone()));
         let nodes = Arc::new(KubeNodes::new(api.client().await?));
         tasks.spawn(keep_relieving(agents.clone(), nodes, shutdown.clone()));

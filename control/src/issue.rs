@@ -11,8 +11,8 @@ mod rotate;
 mod secret;
 mod service;
 
-pub(crate) use authority::Signer;
 pub use authority::{Authority, AuthorityError, Lifetimes};
+pub(crate) use authority::{SKEW, Signer};
 pub use placement::Placement;
 pub use renew::keep_renewing;
 pub use request::{BadRequest, Checked, check};

@@ -42,6 +42,11 @@ struct OfResult {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfSeverity {
     severity: &'static str,
 }
@@ -65,6 +70,7 @@ pub struct Metrics {
     sent: Family<OfKind, Counter>,
     refused: Family<OfKind, Counter>,
     certificates: Family<OfResult, Counter>,
+    turned_away: Family<OfReason, Counter>,
     findings: Family<OfSeverity, Gauge>,
     batches: Counter,
 }
@@ -74,7 +80,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("weft_control");
         let (agents, resources, sent, refused) =
             (Gauge::default(), Family::default(), Family::default(), Family::default());
-        let versions = Family::default();
+        let (versions, turned_away) = (Family::default(), Family::default());
         let (certificates, findings, batches) = (Family::default(), Family::default(), Counter::default());
         registry.register("agents", "Node proxies that are connected", agents.clone());
         let help = "Node proxies that are connected, by version and how far that is from control's: supported, apart, unknown";
@@ -83,6 +89,8 @@ impl Default for Metrics {
         registry.register("resources_sent", "Resources and removals sent", sent.clone());
         registry.register("responses_refused", "Responses that nodes refused in part", refused.clone());
         registry.register("certificates", "Certificate requests", certificates.clone());
+        let help = "Callers that were turned away: refused, since their token is none, or unknown, since nobody could say";
+        registry.register("callers_turned_away", help, turned_away.clone());
         registry.register("findings", "Objects with something wrong", findings.clone());
         registry.register("batches", "Changes of the source", batches.clone());
         Self {
@@ -93,6 +101,7 @@ impl Default for Metrics {
             sent,
             refused,
             certificates,
+            turned_away,
             findings,
             batches,
         }
@@ -113,6 +122,11 @@ impl Metrics {
     /// Counts a certificate request.
     pub fn certificates(&self, result: IssueResult) {
         self.certificates.get_or_create(&OfResult { result }).inc();
+    }
+
+    /// Counts a caller that is turned away.
+    pub(crate) fn turned_away(&self, reason: &'static str) {
+        self.turned_away.get_or_create(&OfReason { reason }).inc();
     }
 
     /// Counts a batch of the source.

@@ -5,7 +5,7 @@
 mod condition;
 mod plan;
 
-use crate::source::kube::resource_of;
+use crate::source::kube::Served;
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -41,14 +41,15 @@ const LONGEST_NAME: usize = 200;
 /// Says at objects what is wrong with them.
 pub(crate) struct Reporter {
     client: Client,
+    served: Arc<Served>,
     replica: String,
     said: Said,
 }
 
 impl Reporter {
-    /// One that says it as `replica`.
-    pub(crate) fn new(client: Client, replica: String) -> Self {
-        Self { client, replica, said: Said::default() }
+    /// One that says it as `replica`, at objects in the versions that they are `served` in.
+    pub(crate) fn new(client: Client, served: Arc<Served>, replica: String) -> Self {
+        Self { client, served, replica, said: Said::default() }
     }
 
     /// Follows `findings` while `lead` says so, until `shutdown`. Nothing is said before `ready`.
@@ -100,7 +101,7 @@ impl Reporter {
     async fn take_over(&mut self) -> kube::Result<()> {
         self.said = Said::default();
         for kind in [Kind::AuthorizationPolicy, Kind::PeerAuthentication] {
-            let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &api_resource(kind));
+            let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &self.api_resource(kind));
             let mut params = ListParams::default().limit(200);
             loop {
                 let page = match api.list(&params).await {
@@ -151,7 +152,7 @@ impl Reporter {
 
     async fn execute(&self, effect: &Effect) -> kube::Result<()> {
         let key = effect.object();
-        let resource = api_resource(key.kind);
+        let resource = self.api_resource(key.kind);
         let api: Api<DynamicObject> = if key.kind.is_namespaced() {
             Api::namespaced_with(self.client.clone(), &key.namespace, &resource)
         } else {
@@ -189,6 +190,21 @@ impl Reporter {
         }
     }
 
+    fn api_resource(&self, kind: Kind) -> ApiResource {
+        let resource = self.served.resource_of(kind);
+        let api_version = match resource.group {
+            "" => resource.version.to_owned(),
+            group => format!("{group}/{}", resource.version),
+        };
+        ApiResource {
+            group: resource.group.into(),
+            version: resource.version.into(),
+            api_version,
+            kind: kind.as_str().into(),
+            plural: resource.plural.into(),
+        }
+    }
+
     async fn publish(&self, regarding: ObjectReference, reason: &str, note: &str) -> kube::Result<()> {
         let now = Timestamp::now();
         let name = regarding.name.clone().unwrap_or_default();
@@ -221,19 +237,4 @@ fn prefix(field: &str) -> String {
 /// The longest beginning of `text` that has at most so many bytes.
 fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
-}
-
-fn api_resource(kind: Kind) -> ApiResource {
-    let resource = resource_of(kind);
-    let api_version = match resource.group {
-        "" => resource.version.to_owned(),
-        group => format!("{group}/{}", resource.version),
-    };
-    ApiResource {
-        group: resource.group.into(),
-        version: resource.version.into(),
-        api_version,
-        kind: kind.as_str().into(),
-        plural: resource.plural.into(),
-    }
 }

@@ -24,7 +24,7 @@ pub(super) const ROOT_CERT: &str = "root-cert.pem";
 pub(super) const CERT_CHAIN: &str = "cert-chain.pem";
 
 /// Clocks of nodes differ; a certificate is valid since a little while before it was made.
-pub(super) const SKEW: Duration = Duration::from_secs(120);
+pub(crate) const SKEW: Duration = Duration::from_secs(120);
 
 /// How long certificates live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! Who is asking.
 
-use tonic::{Status, metadata::MetadataMap};
+use crate::metrics::Metrics;
+use std::sync::Arc;
+use tonic::{Code, Status, metadata::MetadataMap};
 
 /// A node proxy that said who it is and could prove it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +16,28 @@ pub struct Caller {
 pub trait Authenticator: Send + Sync + 'static {
     /// The caller, or why nobody knows it.
     async fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, Status>;
+}
+
+/// Counts whom another one turns away.
+pub struct Counted {
+    /// The other one.
+    pub inner: Arc<dyn Authenticator>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+#[tonic::async_trait]
+impl Authenticator for Counted {
+    async fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
+        let answer = self.inner.authenticate(metadata).await;
+        if let Err(status) = &answer {
+            self.metrics.turned_away(match status.code() {
+                Code::Unauthenticated => "refused",
+                _ => "unknown",
+            });
+        }
+        answer
+    }
 }
 
 /// The token that a request carries.

@@ -1,6 +1,8 @@
 //! Nodes that are known by tokens of their pods, which the Kubernetes API reviews.
 
 mod cache;
+#[cfg(test)]
+mod tests;
 
 use super::auth::{Authenticator, Caller, bearer};
 use cache::{Cache, Known};
@@ -55,9 +57,19 @@ impl TokenReviews {
         }
     }
 
-    async fn review(&self, token: &str) -> Result<String, Unknown> {
-        // It is never closed.
-        let _slot = self.slots.acquire().await;
+    async fn review(&self, token: &str, key: &cache::Key) -> Result<String, Unknown> {
+        // Who comes to a long queue is told to come again, rather than to wait for those before.
+        let Ok(_slot) = tokio::time::timeout(PATIENCE, self.slots.acquire()).await else {
+            return Err(Unknown::Unasked(format!(
+                "{REVIEWS} tokens are being reviewed, and for {PATIENCE:?} none of them was; the Kubernetes API is slow"
+            )));
+        };
+        // A node asks for several certificates at once: what was said of its token meanwhile holds for all.
+        match self.cache.fresh(key, Instant::now(), SystemTime::now()) {
+            Some(Known::Node(node)) => return Ok(node),
+            Some(Known::Refused(why)) => return Err(Unknown::Refused(why)),
+            None => {}
+        }
         let spec =
             TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
@@ -140,10 +152,10 @@ impl Authenticator for TokenReviews {
             return Err(Status::unauthenticated(format!("a token has at most {LONGEST} bytes")));
         }
         let key = cache::key(token);
-        if let Some(known) = self.cache.fresh(&key, Instant::now()) {
+        if let Some(known) = self.cache.fresh(&key, Instant::now(), SystemTime::now()) {
             return known.into_caller();
         }
-        let reviewed = self.review(token).await;
+        let reviewed = self.review(token, &key).await;
         let now = Instant::now();
         match reviewed {
             Ok(node) => {

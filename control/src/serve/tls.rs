@@ -1,6 +1,6 @@
 //! The port's TLS: a certificate of the own authority, made anew when half of its life is over.
 
-use crate::issue::{Authority, AuthorityError, Signer};
+use crate::issue::{Authority, AuthorityError, SKEW, Signer};
 use rcgen::SanType;
 use rustls::{
     ServerConfig,
@@ -11,7 +11,7 @@ use rustls::{
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// How long the port's own certificate lives, unless the signing certificate ends before.
@@ -63,10 +63,30 @@ struct Resolver {
     authority: Arc<Authority>,
     names: Vec<SanType>,
     provider: Arc<CryptoProvider>,
-    /// The certificate, and when it is to be renewed.
-    current: Mutex<Option<(Instant, Arc<CertifiedKey>)>>,
+    /// The certificate.
+    current: Mutex<Option<(Half, Arc<CertifiedKey>)>>,
     /// What signed it: when the authority changes, the certificate does.
     signer: Mutex<Option<Arc<Signer>>>,
+}
+
+/// The first half of a certificate's life, by two clocks: the one that others judge it by may be set, and the one that cannot
+/// stands still while the machine does.
+#[derive(Clone, Copy, Debug)]
+struct Half {
+    begun: (Instant, SystemTime),
+    length: Duration,
+}
+
+impl Half {
+    fn is_over(&self, now: Instant, time: SystemTime) -> bool {
+        let (begun, made) = self.begun;
+        let by_clock = match time.duration_since(made) {
+            Ok(passed) => passed >= self.length,
+            // The clock went back: to others the certificate is not valid yet.
+            Err(ahead) => ahead.duration() >= SKEW,
+        };
+        by_clock || now.duration_since(begun) >= self.length
+    }
 }
 
 impl Resolver {
@@ -75,7 +95,7 @@ impl Resolver {
         let (chain, key, valid) = self.authority.server(self.names.clone(), LIFETIME)?;
         let certified = Arc::new(CertifiedKey::from_der(chain, key, &self.provider)?);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((Instant::now() + valid / 2, certified.clone()));
+            Some((Half { begun: (Instant::now(), SystemTime::now()), length: valid / 2 }, certified.clone()));
         Ok(certified)
     }
 
@@ -95,7 +115,11 @@ impl ResolvesServerCert for Resolver {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match current {
-            Some((due, certified)) if Instant::now() < due && self.is_current() => Some(certified),
+            Some((half, certified))
+                if !half.is_over(Instant::now(), SystemTime::now()) && self.is_current() =>
+            {
+                Some(certified)
+            }
             old => match self.renew() {
                 Ok(certified) => Some(certified),
                 Err(error) => {
@@ -104,5 +128,21 @@ impl ResolvesServerCert for Resolver {
                 }
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_is_no_reason_to_show_a_certificate_that_others_refuse() {
+        let (now, time, hour) = (Instant::now(), SystemTime::now(), Duration::from_secs(3600));
+        let half = Half { begun: (now, time), length: 12 * hour };
+        assert!(!half.is_over(now, time) && !half.is_over(now + hour, time + hour));
+        assert!(half.is_over(now + 12 * hour, time), "the clock stood still");
+        assert!(half.is_over(now + hour, time + 13 * hour), "it jumped ahead");
+        assert!(half.is_over(now + hour, time - hour), "it jumped back, before the certificate was made");
+        assert!(!half.is_over(now + hour, time - SKEW / 2), "clocks differ by as much");
     }
 }

@@ -12,14 +12,17 @@ mod object;
 mod state;
 mod trim;
 mod trouble;
+mod types;
 mod watch;
 
 pub use connect::{ConnectError, connect};
-pub use kinds::resource_of;
+pub use kinds::{KubeResource, resource_of};
+pub use types::Served;
 
 use super::{Batch, Source, SourceError};
 use gather::Gather;
 use kinds::Shape;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use weft_api::Kind;
 
@@ -46,16 +49,17 @@ pub fn manifest(kind: Kind, json: &[u8]) -> serde_json::Result<serde_json::Value
 /// Reads a Kubernetes API. It must be started inside a tokio runtime.
 pub struct KubeSource {
     client: kube::Client,
+    served: Arc<Served>,
 }
 
 impl KubeSource {
-    /// The objects behind `client`.
-    pub fn new(client: kube::Client) -> Self {
-        Self { client }
+    /// The objects behind `client`; which versions they are read in is noted in `served`.
+    pub fn new(client: kube::Client, served: Arc<Served>) -> Self {
+        Self { client, served }
     }
 
     fn watch<S: Shape>(&self, told: &mpsc::Sender<watch::Told>) {
-        tokio::spawn(watch::run::<S>(self.client.clone(), told.clone()));
+        tokio::spawn(watch::run::<S>(self.client.clone(), self.served.clone(), told.clone()));
     }
 }
 

@@ -107,6 +107,11 @@ impl ControlPlane {
         Ok(path)
     }
 
+    /// The key that signs the tokens of service accounts, PEM.
+    pub fn token_key(&self) -> PathBuf {
+        self.pki.key("tokens")
+    }
+
     pub(crate) fn pki(&self) -> &Pki {
         &self.pki
     }

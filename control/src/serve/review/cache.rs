@@ -56,10 +56,11 @@ pub(super) fn expiry(token: &str) -> Option<SystemTime> {
 
 impl Cache {
     /// What is known of a token, and new enough.
-    pub(super) fn fresh(&self, key: &Key, now: Instant) -> Option<Known> {
+    pub(super) fn fresh(&self, key: &Key, now: Instant, time: SystemTime) -> Option<Known> {
         let entries = self.entries();
         let entry = entries.get(key)?;
-        (now.duration_since(entry.at) < entry.life()).then(|| entry.known.clone())
+        let lives = entry.expiry.is_none_or(|end| time < end);
+        (lives && now.duration_since(entry.at) < entry.life()).then(|| entry.known.clone())
     }
 
     /// What is known of a token where the API cannot be asked.
@@ -108,9 +109,11 @@ mod tests {
         cache.put(good, node.clone(), Some(time + STALE * 2), now);
         cache.put(bad, Known::Refused("no".into()), Some(time + STALE * 2), now);
         cache.put(old, node.clone(), Some(time + FRESH), now);
-        assert_eq!(cache.fresh(&good, now), Some(node.clone()));
-        assert!(cache.fresh(&bad, now).is_some() && cache.fresh(&bad, now + REFUSED).is_none());
-        assert_eq!(cache.fresh(&good, now + FRESH), None);
+        assert_eq!(cache.fresh(&good, now, time), Some(node.clone()));
+        assert!(cache.fresh(&bad, now, time).is_some() && cache.fresh(&bad, now + REFUSED, time).is_none());
+        assert_eq!(cache.fresh(&good, now + FRESH, time), None);
+        assert!(cache.fresh(&old, now, time).is_some());
+        assert_eq!(cache.fresh(&old, now, time + FRESH), None, "it ended, though it was reviewed just now");
         assert_eq!(cache.stale(&good, now + FRESH, time + FRESH), Some(node));
         assert_eq!(cache.stale(&good, now + STALE, time + STALE), None);
         assert_eq!(cache.stale(&bad, now + REFUSED, time), None, "a refusal is asked for again");

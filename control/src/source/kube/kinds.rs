@@ -41,6 +41,11 @@ pub const fn resource_of(kind: Kind) -> KubeResource {
     KubeResource { group, version, plural }
 }
 
+/// Whether the type of `kind` is one that somebody installs, and may be missing.
+pub(super) fn is_custom(kind: Kind) -> bool {
+    matches!(kind, Kind::AuthorizationPolicy | Kind::PeerAuthentication)
+}
+
 /// Whether the mesh can be told without objects of `kind`: without them nothing is open that they would close, and nothing is
 /// missing that nodes may hold already.
 pub(super) fn is_dispensable(kind: Kind) -> bool {

@@ -83,22 +83,23 @@ impl<S> fmt::Debug for Raw<S> {
 }
 
 impl<S: Shape> kube::Resource for Raw<S> {
-    type DynamicType = ();
+    /// The version that is asked for.
+    type DynamicType = &'static str;
     type Scope = DynamicResourceScope;
 
-    fn kind((): &()) -> Cow<'_, str> {
+    fn kind(_: &&'static str) -> Cow<'static, str> {
         S::KIND.as_str().into()
     }
 
-    fn group((): &()) -> Cow<'_, str> {
+    fn group(_: &&'static str) -> Cow<'static, str> {
         resource_of(S::KIND).group.into()
     }
 
-    fn version((): &()) -> Cow<'_, str> {
-        resource_of(S::KIND).version.into()
+    fn version(version: &&'static str) -> Cow<'static, str> {
+        (*version).into()
     }
 
-    fn plural((): &()) -> Cow<'_, str> {
+    fn plural(_: &&'static str) -> Cow<'static, str> {
         resource_of(S::KIND).plural.into()
     }
 

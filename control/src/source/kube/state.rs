@@ -64,6 +64,12 @@ impl<S: Shape> State<S> {
         gone.into_iter().filter_map(|name| self.remove(name)).collect()
     }
 
+    /// There are none any more.
+    pub(super) fn clear(&mut self) -> Vec<Change> {
+        self.list();
+        self.list_done()
+    }
+
     /// An object is there.
     pub(super) fn put(&mut self, raw: Raw<S>) -> Option<Change> {
         let (name, digest) = (raw.name(), raw.digest());

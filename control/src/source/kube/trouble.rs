@@ -8,8 +8,19 @@ use weft_io::told::whole;
 /// Why a kind cannot be read now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// The API does not have the kind.
-    Missing,
+    /// The API does not find the kind.
+    NotFound,
+    /// There is no such type; there may have been objects of it.
+    Missing {
+        /// Whether there were.
+        emptied: bool,
+    },
+    /// The type is there in these versions alone, none of which is read.
+    Unserved(String),
+    /// The type is being set up or taken down.
+    Pending,
+    /// The API does not find the kind, and whether the type is gone cannot be seen.
+    Unsure(String),
     /// Control's account may not.
     Forbidden(&'static str),
     /// The API does not know control's account.
@@ -29,7 +40,7 @@ impl Trouble {
             kube::Error::Api(status) => match status.code {
                 401 => Trouble::Unauthorized,
                 403 => Trouble::Forbidden(verb),
-                404 => Trouble::Missing,
+                404 => Trouble::NotFound,
                 410 => Trouble::Expired,
                 429 | 500..=599 => Trouble::Away(status.message.clone()),
                 _ => Trouble::Refused(format!("{verb}: {}", status.message)),
@@ -47,7 +58,41 @@ impl Trouble {
         let stays = if before { "what was read before stays in force" } else { "nothing of it is known yet" };
         let (severity, field, message, mend) = match self {
             Trouble::Expired => return None,
-            Trouble::Missing => (
+            Trouble::NotFound => (
+                Severity::Warning,
+                plural,
+                format!("the Kubernetes API does not find {plural}; {stays}"),
+                "see that the API server is whole; it is tried again".to_owned(),
+            ),
+            Trouble::Pending => (
+                Severity::Warning,
+                plural,
+                format!("the CustomResourceDefinition {plural}.{group} is being set up or deleted; {stays}"),
+                "it is tried again".to_owned(),
+            ),
+            Trouble::Unserved(versions) => (
+                Severity::Error,
+                plural,
+                format!("the cluster serves {plural} of {group} in {versions} alone, which control does not read; {stays}"),
+                format!("install a CustomResourceDefinition {plural}.{group} that serves v1"),
+            ),
+            Trouble::Unsure(why) => (
+                Severity::Error,
+                plural,
+                format!("the Kubernetes API does not find {plural}, and whether their type is gone cannot be seen ({why}); {stays}"),
+                "give the ClusterRole of control's service account the rule {apiGroups: [\"apiextensions.k8s.io\"], resources: \
+                 [\"customresourcedefinitions\"], verbs: [\"get\"]}"
+                    .to_owned(),
+            ),
+            Trouble::Missing { emptied: true } => (
+                Severity::Warning,
+                plural,
+                format!(
+                    "the CustomResourceDefinition {plural}.{group} was deleted, and all {plural} with it: nothing is in force of them"
+                ),
+                "where that was not meant, install it again and apply them; it is watched for".to_owned(),
+            ),
+            Trouble::Missing { emptied: false } => (
                 Severity::Info,
                 plural,
                 format!("the cluster has no {group}/{version} {plural}"),

@@ -4,20 +4,22 @@
 //! answer.
 
 use super::{
-    kinds::{Shape, is_dispensable},
+    kinds::{Shape, is_custom, is_dispensable, resource_of},
     object::Raw,
     state::State,
     trouble::Trouble,
+    types::{self, Served, Type},
 };
 use futures::StreamExt;
 use kube::{
     Api, Client,
     api::{ListParams, WatchEvent, WatchParams},
 };
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use weft_api::Kind;
 use weft_index::{Change, Finding};
+use weft_io::told::whole;
 
 /// Objects of one page of a list.
 const PAGE: u32 = 500;
@@ -44,9 +46,14 @@ pub(super) struct Told {
 }
 
 /// Reads a kind until nobody listens.
-pub(super) async fn run<S: Shape>(client: Client, told: mpsc::Sender<Told>) {
+pub(super) async fn run<S: Shape>(client: Client, served: Arc<Served>, told: mpsc::Sender<Told>) {
+    let version = resource_of(S::KIND).version;
     let mut reader = Reader::<S> {
-        api: Api::all(client),
+        api: Api::all_with(client.clone(), &version),
+        client,
+        served,
+        version,
+        there_were: false,
         state: State::new(),
         told: told.clone(),
         trouble: None,
@@ -63,7 +70,13 @@ pub(super) async fn run<S: Shape>(client: Client, told: mpsc::Sender<Told>) {
 struct Unheard;
 
 struct Reader<S: Shape> {
+    client: Client,
     api: Api<Raw<S>>,
+    /// The version that is asked for, and where others look it up.
+    version: &'static str,
+    served: Arc<Served>,
+    /// Whether there were ever objects of the kind.
+    there_were: bool,
     state: State<S>,
     told: mpsc::Sender<Told>,
     trouble: Option<Trouble>,
@@ -77,6 +90,10 @@ impl<S: Shape> Reader<S> {
         loop {
             let mut version = match self.list().await? {
                 Ok(version) => version,
+                Err(Trouble::NotFound) if is_custom(S::KIND) => {
+                    self.look().await?;
+                    continue;
+                }
                 Err(trouble) => {
                     self.suffer(trouble).await?;
                     continue;
@@ -84,13 +101,51 @@ impl<S: Shape> Reader<S> {
             };
             // A watch that ends is taken up where it ended, for as long as the API remembers.
             while let Err(trouble) = self.follow(&mut version).await? {
-                let again = matches!(trouble, Trouble::Expired | Trouble::Missing);
+                if trouble == Trouble::NotFound {
+                    // The list says more.
+                    tokio::time::sleep(PAUSE.0).await;
+                    break;
+                }
+                let again = trouble == Trouble::Expired;
                 self.suffer(trouble).await?;
                 if again {
                     break;
                 }
             }
         }
+    }
+
+    /// Looks why the API does not find the kind.
+    async fn look(&mut self) -> Result<(), Unheard> {
+        let trouble = match types::look(&self.client, S::KIND).await {
+            Ok(Type::Served(version)) if version != self.version => {
+                tracing::info!(
+                    kind = S::KIND.as_str(),
+                    version,
+                    "the cluster serves the kind in another version"
+                );
+                self.served.set(S::KIND, version);
+                self.api = Api::all_with(self.client.clone(), &version);
+                self.version = version;
+                return Ok(());
+            }
+            Ok(Type::Served(_) | Type::Pending) => Trouble::Pending,
+            Ok(Type::Unserved(versions)) => Trouble::Unserved(versions),
+            Ok(Type::Absent) => {
+                // That there are none is known as well.
+                self.read_once = true;
+                let gone = self.state.clear();
+                if !gone.is_empty() {
+                    let (kind, count) = (S::KIND.as_str(), gone.len());
+                    tracing::warn!(kind, count, "the type of these objects was deleted, and they with it");
+                }
+                self.trouble = Some(Trouble::Missing { emptied: self.there_were });
+                self.tell(gone).await?;
+                Trouble::Missing { emptied: self.there_were }
+            }
+            Err(error) => Trouble::Unsure(whole(&error)),
+        };
+        self.suffer(trouble).await
     }
 
     /// Lists everything; answers up to which version that is.
@@ -182,8 +237,6 @@ impl<S: Shape> Reader<S> {
 
     /// Notes that something is wrong, and waits a while.
     async fn suffer(&mut self, trouble: Trouble) -> Result<(), Unheard> {
-        // That there are none is known as well.
-        self.read_once |= trouble == Trouble::Missing;
         if trouble == Trouble::Expired {
             let kind = S::KIND.as_str();
             tracing::info!(
@@ -204,6 +257,7 @@ impl<S: Shape> Reader<S> {
     }
 
     async fn tell(&mut self, changes: Vec<Change>) -> Result<(), Unheard> {
+        self.there_were |= changes.iter().any(|change| matches!(change, Change::Put(_)));
         let mut findings = self.state.findings();
         findings.extend(self.trouble.as_ref().and_then(|t| t.finding(S::KIND, self.read_once)));
         let findings = self.state.changed(findings);

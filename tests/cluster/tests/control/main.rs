@@ -9,3 +9,4 @@ mod rotation;
 mod scale;
 mod source;
 mod stage;
+mod tokens;

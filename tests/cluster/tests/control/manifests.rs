@@ -1,31 +1,24 @@
 //! What the scenarios apply.
 
-/// The types of the policies, as far as their schema matters here: Istio's own are stricter.
-pub const POLICY_TYPES: &str = "
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: authorizationpolicies.security.istio.io}
-spec:
-  group: security.istio.io
-  names: {kind: AuthorizationPolicy, plural: authorizationpolicies, singular: authorizationpolicy}
-  scope: Namespaced
-  versions: [&version {name: v1, served: true, storage: true, subresources: {status: {}}, schema: {openAPIV3Schema:
-    {type: object, properties: {
-      spec: {type: object, x-kubernetes-preserve-unknown-fields: true},
-      status: {type: object, x-kubernetes-preserve-unknown-fields: true}}}}}]
----
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: peerauthentications.security.istio.io}
-spec:
-  group: security.istio.io
-  names: {kind: PeerAuthentication, plural: peerauthentications, singular: peerauthentication}
-  scope: Namespaced
-  versions: [{name: v1, served: true, storage: true, subresources: {status: {}}, schema: {openAPIV3Schema:
-    {type: object, properties: {
-      spec: {type: object, x-kubernetes-preserve-unknown-fields: true},
-      status: {type: object, x-kubernetes-preserve-unknown-fields: true}}}}}]
-";
+/// The types of the policies, as far as their schema matters here: Istio's own are stricter. They are served, or only known, in
+/// these versions; the first one is what is stored.
+pub fn policy_types(versions: &[(&str, bool)]) -> String {
+    let open = serde_json::json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let schema = serde_json::json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": open, "status": open}}});
+    let version = |(at, (name, served)): (usize, &(&str, bool))| serde_json::json!({"name": name, "served": served, "storage": at == 0, "subresources": {"status": {}}, "schema": schema});
+    let versions: Vec<_> = versions.iter().enumerate().map(version).collect();
+    let items = ["AuthorizationPolicy", "PeerAuthentication"].map(|kind| {
+        let singular = kind.to_lowercase();
+        let plural = if kind.ends_with('y') { "authorizationpolicies" } else { "peerauthentications" };
+        serde_json::json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.security.istio.io")},
+            "spec": {"group": "security.istio.io", "scope": "Namespaced", "versions": versions,
+                "names": {"kind": kind, "plural": plural, "singular": singular}},
+        })
+    });
+    serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+}
 
 /// A namespace of the mesh with two accounts.
 pub const SHOP: &str = "

@@ -94,6 +94,95 @@ fn missing_types_are_waited_for() -> Result<()> {
 }
 
 #[test]
+fn policies_are_read_in_the_version_that_the_cluster_serves() -> Result<()> {
+    let stage = Stage::bare()?;
+    stage.serve_policies(&[("v1beta1", true)])?;
+    stage.pod("db", "db", "n2", "10.0.0.2")?;
+    let old = POLICY.replace("security.istio.io/v1", "security.istio.io/v1beta1");
+    stage.kubectl().apply(&old)?;
+    let mut control = stage.control("one", &[])?;
+    let node = stage.node("n1", &control)?;
+    node.until("the policy", |s| s.policies().count() == 1);
+    let none =
+        |r: &crate::stage::Replica| Ok(!r.findings()?.iter().any(|f| f.contains("authorizationpolicies")));
+    control.until("nothing is wrong", none)?;
+    // What is wrong is said at the object, in its version.
+    stage.kubectl().apply(&old.replace("serviceAccounts", "serviceAcounts"))?;
+    let reason =
+        ["get", "authorizationpolicy", "p", "-n", "shop", "-o", "jsonpath={.status.conditions[*].reason}"];
+    until("the condition says it", || Ok(ensure!(stage.kubectl().run(&reason)?.contains("Rejected"))))?;
+    stage.kubectl().apply(&old)?;
+
+    // The types are upgraded, and the old version is served no more.
+    node.told();
+    stage.serve_policies(&[("v1", true), ("v1beta1", true)])?;
+    stage.serve_policies(&[("v1", true), ("v1beta1", false)])?;
+    until("control reads the new version", || {
+        Ok(ensure!(control.process.log()?.contains(
+            "the cluster serves the kind in another version kind=\"AuthorizationPolicy\" version=\"v1\""
+        )))
+    })?;
+    stage.kubectl().apply(&POLICY.replace("name: p,", "name: p2,"))?;
+    node.until("another policy", |s| s.policies().count() == 2);
+    control.until("nothing is wrong", none)?;
+    let told = node.told();
+    ensure!(
+        !told.iter().any(|d| matches!(d, weft_model::Delta::PolicyGone(_))),
+        "a policy was taken away: {told:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn policies_go_with_their_type_and_only_when_it_is_seen_to_be_gone() -> Result<()> {
+    let stage = Stage::new()?;
+    stage.pod("db", "db", "n2", "10.0.0.2")?;
+    stage.kubectl().apply(POLICY)?;
+    let mut control = stage.control("one", &[])?;
+    let node = stage.node("n1", &control)?;
+    node.until("the policy", |s| s.policies().count() == 1);
+    // Control may not see types any more, and is away while this one goes.
+    let edit = |keep: bool| -> Result<()> {
+        let rules = stage.kubectl().json(&["get", "clusterrole", "weft-control"])?["rules"].clone();
+        let rule = serde_json::json!({"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": ["get"]});
+        let mut rules: Vec<_> = rules.as_array().cloned().unwrap_or_default();
+        rules.retain(|r| !r["resources"].to_string().contains("customresourcedefinitions"));
+        rules.extend(keep.then_some(rule));
+        let patch = serde_json::json!({"rules": rules}).to_string();
+        stage.kubectl().run(&["patch", "clusterrole", "weft-control", "--type=merge", "-p", &patch]).map(drop)
+    };
+    edit(false)?;
+    let signal = |signal| control.process.signal(signal);
+    signal(nix::sys::signal::Signal::SIGSTOP)?;
+    // The watch that was open tells nothing of what comes.
+    stage.api.stop_api()?;
+    stage.api.start_api()?;
+    let definition = "crd/authorizationpolicies.security.istio.io";
+    stage.kubectl().run(&["delete", definition, "--wait=true"])?;
+    signal(nix::sys::signal::Signal::SIGCONT)?;
+    control.until_found(&[
+        "error",
+        "whether their type is gone cannot be seen",
+        "stays in force",
+        r#"["customresourcedefinitions"]"#,
+    ])?;
+    node.until("the policy stays", |s| s.policies().count() == 1);
+    edit(true)?;
+    node.until("the policy is gone", |s| s.policies().count() == 0);
+    control.until_found(&[
+        "warning",
+        "authorizationpolicies.security.istio.io was deleted",
+        "nothing is in force of them",
+    ])?;
+    ensure!(control.get("/readyz")?.starts_with("ready"));
+    // They come back with it.
+    stage.install_policies()?;
+    stage.kubectl().apply(POLICY)?;
+    node.until("the policy is back", |s| s.policies().count() == 1);
+    control.until("the finding ends", |r| Ok(!r.findings()?.iter().any(|f| f.contains("was deleted"))))
+}
+
+#[test]
 fn a_forbidden_kind_is_named_and_nothing_is_told_before_it_is_known() -> Result<()> {
     let stage = Stage::new()?;
     stage.pod("db", "db", "n2", "10.0.0.2")?;

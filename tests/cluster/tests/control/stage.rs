@@ -50,7 +50,12 @@ impl Stage {
     }
 
     pub fn install_policies(&self) -> Result<()> {
-        self.kubectl().apply(manifests::POLICY_TYPES)?;
+        self.serve_policies(&[("v1", true)])
+    }
+
+    /// Has the types of policies served, or only known, in these versions.
+    pub fn serve_policies(&self, versions: &[(&str, bool)]) -> Result<()> {
+        self.kubectl().apply(&manifests::policy_types(versions))?;
         self.kubectl().run(&[
             "wait",
             "--for=condition=Established",
@@ -85,11 +90,16 @@ impl Stage {
     /// A replica that may never be ready.
     pub fn unready_control(&self, name: &str, flags: &[&str]) -> Result<Replica> {
         let account = "system:serviceaccount:weft-system:weft-control";
+        self.start_control(name, flags, &self.api.kubeconfig_for(account, None)?)
+    }
+
+    /// A replica that reads the API as this kubeconfig says.
+    pub fn start_control(&self, name: &str, flags: &[&str], kubeconfig: &Path) -> Result<Replica> {
         let mut command = Command::new(binaries::find("weft-control")?);
         let any = "127.0.0.1:0";
         command.args(["run", "--kube", "--listen", any, "--monitoring", any]).args(flags);
         command.arg("--bound").arg(self.dir.path().join(format!("{name}.json")));
-        command.env("KUBECONFIG", self.api.kubeconfig_for(account, None)?).env("POD_NAME", name);
+        command.env("KUBECONFIG", kubeconfig).env("POD_NAME", name);
         command.env_remove("KUBERNETES_SERVICE_HOST").env("NO_COLOR", "1");
         let mut process = Process::start(name, command, self.dir.path())?;
         let line = process.wait_for_line(LONG, |line| line.contains("monitoring port answers"))?;
