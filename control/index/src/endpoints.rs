@@ -1,6 +1,6 @@
 //! Who stands behind which service: the relations between slices, pods and addresses, kept in both directions.
 
-use crate::facts::{EndpointFacts, Key, PodFacts, SliceFacts};
+use crate::facts::{self, EndpointFacts, Key, PodFacts, SliceFacts};
 use rustc_hash::FxHashMap;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -119,7 +119,7 @@ impl Endpoints {
         let keys: BTreeSet<&Key> = by_name.chain(by_ip).collect();
         keys.into_iter().filter_map(|k| self.slices.get(k)).flat_map(|slice| {
             let is_pod = |e: &&EndpointFacts| match &e.pod {
-                Some(named) => *named == pod.key,
+                Some(named) => *named == pod.key && facts::may_be_same(e.incarnation, pod.incarnation),
                 None => !pod.host_network && pod.ips.contains(&e.ip),
             };
             slice.endpoints.iter().filter(is_pod).map(move |e| (slice, e))

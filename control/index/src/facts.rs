@@ -13,7 +13,8 @@ use crate::{
     selector::Labels,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use std::net::IpAddr;
+use rustc_hash::FxBuildHasher;
+use std::{hash::BuildHasher as _, net::IpAddr, num::NonZeroU64};
 use weft_model::workload::Locality;
 
 /// A namespace and a name.
@@ -24,6 +25,19 @@ pub(crate) type Digest<T> = Result<(T, Vec<Note>), Vec<Note>>;
 
 /// The order in which objects came to be: by time, then by name. Objects without a time are the oldest.
 pub(crate) type Age = (Option<String>, Key);
+
+/// Which object of a name is meant: a hash of its uid, or nothing where none is told. Names are used again.
+pub(crate) type Incarnation = Option<NonZeroU64>;
+
+pub(crate) fn incarnation(uid: Option<&str>) -> Incarnation {
+    let uid = uid.filter(|uid| !uid.is_empty())?;
+    NonZeroU64::new(FxBuildHasher.hash_one(uid))
+}
+
+/// Whether the two may be the same object of one name.
+pub(crate) fn may_be_same(one: Incarnation, other: Incarnation) -> bool {
+    one.is_none() || other.is_none() || one == other
+}
 
 pub(crate) fn labels(meta: &ObjectMeta) -> Labels {
     meta.labels.clone().unwrap_or_default()

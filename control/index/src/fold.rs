@@ -13,7 +13,8 @@ use crate::{
     externals::Externals,
     facts::{self, Digest, Key, NamespaceFacts, PodFacts, ServiceFacts, SliceFacts},
     finding::Note,
-    mesh,
+    mesh, others,
+    others::Other,
     output::Output,
     peer::PeerFacts,
     selector::Labels,
@@ -40,6 +41,8 @@ pub struct Index {
     namespaces: FxHashMap<String, NamespaceFacts>,
     nodes: FxHashMap<String, Locality>,
     pods: BTreeMap<Key, PodFacts>,
+    /// Pods that another mesh carries: normally none.
+    others: BTreeMap<Key, Other>,
     services: BTreeMap<Key, ServiceFacts>,
     /// The services whose selectors count: those that have no slices. Where Kubernetes makes slices these are few.
     selecting: BTreeMap<Key, ()>,
@@ -88,6 +91,9 @@ impl Index {
                     wish: mesh::wish(&labels, &mut notes),
                     always_encrypt: mesh::always_encrypt(&labels, &mut notes),
                 };
+                if facts.wish == Some(true) {
+                    notes.extend(others::injected(&labels, o.metadata.annotations.as_ref()));
+                }
                 self.note(&id, notes);
                 self.namespaces.insert(key.1.clone(), facts);
                 self.mark_pods_of(&key.1);
@@ -192,6 +198,10 @@ impl Index {
         if let Some(old) = self.pods.remove(&key) {
             self.dirty.bare.extend(self.endpoints.place(&old, false));
         }
+        match new.as_ref().and_then(|pod| pod.other.filter(|_| !pod.host_network)) {
+            Some(other) => self.others.insert(key.clone(), other),
+            None => self.others.remove(&key),
+        };
         if let Some(new) = new {
             self.dirty.bare.extend(self.endpoints.place(&new, true));
             self.pods.insert(key.clone(), new);

@@ -12,6 +12,7 @@ mod facts;
 pub mod finding;
 mod fold;
 mod mesh;
+mod others;
 mod output;
 mod peer;
 mod selector;

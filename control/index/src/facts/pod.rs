@@ -1,9 +1,10 @@
 //! Pods.
 
-use super::{Age, Digest, Key};
+use super::{Age, Digest, Incarnation, Key};
 use crate::{
     finding::{Note, Severity},
     mesh,
+    others::Other,
     selector::Labels,
 };
 use k8s_openapi::{
@@ -21,6 +22,8 @@ pub(crate) struct PodFacts {
     pub labels: Labels,
     /// As its node's cgroups name it; empty where a manifest says none.
     pub uid: String,
+    /// Which pod of its name it is.
+    pub incarnation: Incarnation,
     pub node: String,
     pub service_account: String,
     /// Empty until the pod has a sandbox.
@@ -30,8 +33,8 @@ pub(crate) struct PodFacts {
     pub wish: Option<bool>,
     /// What its own labels say about encryption on the node.
     pub always_encrypt: Option<bool>,
-    /// It carries a sidecar of its own, which two proxies in one path would only confuse.
-    pub has_sidecar: bool,
+    /// What it carries of another mesh.
+    pub other: Option<Other>,
     /// It ran to its end: its address may already be another's.
     pub finished: bool,
     pub ready: bool,
@@ -76,26 +79,30 @@ impl PodFacts {
             .find(|c| c.type_ == "Ready")
             // A manifest without conditions stands for a pod that simply runs.
             .is_none_or(|c| c.status == "True");
+        let native_sidecars = spec.init_containers.iter().flatten();
+        let native_sidecars = native_sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
         let ports = spec
             .containers
             .iter()
+            .chain(native_sidecars)
             .flat_map(|c| c.ports.iter().flatten())
             .filter_map(|p| Some((p.name.clone()?, u16::try_from(p.container_port).ok()?)))
             .collect();
-        let annotations = pod.metadata.annotations.as_ref();
+        let other = Other::of(&spec, pod.metadata.annotations.as_ref());
         let facts = Self {
             age: (super::created(&pod.metadata), key.clone()),
             owner: owner(&pod.metadata, &key.1, &labels),
             key,
             labels,
             uid: cgroup_uid(&pod.metadata),
+            incarnation: super::incarnation(pod.metadata.uid.as_deref()),
             node: spec.node_name.unwrap_or_default(),
             service_account: spec.service_account_name.unwrap_or_else(|| "default".into()),
             ips,
             host_network: spec.host_network.unwrap_or_default(),
             wish,
             always_encrypt,
-            has_sidecar: annotations.is_some_and(|a| a.contains_key("sidecar.istio.io/status")),
+            other,
             finished,
             // One that terminates is left out by its service's slices, in one step with those that take its place. Left
             // out as soon as it is told to end, it would leave a service of one pod with none until the slice follows.

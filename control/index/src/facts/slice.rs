@@ -1,6 +1,6 @@
 //! EndpointSlices.
 
-use super::{Digest, Key};
+use super::{Digest, Incarnation, Key};
 use crate::finding::{Note, Severity};
 use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointHints, EndpointSlice};
 use std::net::IpAddr;
@@ -12,6 +12,8 @@ pub(crate) struct EndpointFacts {
     pub ip: IpAddr,
     /// The pod behind it, where the slice names one.
     pub pod: Option<Key>,
+    /// Which pod of that name.
+    pub incarnation: Incarnation,
     pub node: String,
     /// Whether it takes new connections.
     pub health: Health,
@@ -52,13 +54,21 @@ impl SliceFacts {
             let target = endpoint.target_ref.as_ref().filter(|t| t.kind.as_deref() == Some("Pod"));
             let pod = target
                 .and_then(|t| Some((t.namespace.clone().unwrap_or_else(|| key.0.clone()), t.name.clone()?)));
+            let incarnation = super::incarnation(target.and_then(|t| t.uid.as_deref()));
             let health = endpoint.conditions.as_ref().map_or(Health::Healthy, health);
             let hint = endpoint.hints.as_ref().and_then(hint);
             for (n, address) in endpoint.addresses.iter().enumerate() {
                 let field = format!("endpoints[{at}].addresses[{n}]");
                 let Some(ip) = super::address(field, address, &mut notes) else { continue };
                 let node = endpoint.node_name.clone().unwrap_or_default();
-                endpoints.push(EndpointFacts { ip, pod: pod.clone(), node, health, hint: hint.clone() });
+                endpoints.push(EndpointFacts {
+                    ip,
+                    pod: pod.clone(),
+                    incarnation,
+                    node,
+                    health,
+                    hint: hint.clone(),
+                });
             }
         }
         let mut ports = Vec::new();

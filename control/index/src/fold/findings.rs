@@ -4,9 +4,11 @@ use super::{Index, within};
 use crate::{
     facts::{Key, PodFacts},
     finding::{Finding, Note, Severity},
+    others::Other,
     selector,
     selector::Labels,
 };
+use std::collections::BTreeMap;
 use weft_api::{Kind, ObjectKey};
 
 impl Index {
@@ -24,6 +26,7 @@ impl Index {
         }
         self.lonely_services(&mut findings);
         self.shared_addresses(&mut findings);
+        self.carried_by_others(&mut findings);
         self.idle_policies(&mut findings);
         self.idle_peers(&mut findings);
         self.closed(&mut findings);
@@ -95,6 +98,29 @@ impl Index {
         }
     }
 
+    /// Pods that are meant to take part and are left out, as another mesh carries them. Told of their namespaces.
+    fn carried_by_others(&self, findings: &mut Vec<Finding>) {
+        let mut groups: BTreeMap<(&str, Other), Vec<&Key>> = BTreeMap::new();
+        for (key, other) in &self.others {
+            if self.pods.get(key).is_some_and(|pod| self.is_wished(pod)) {
+                groups.entry((&key.0, *other)).or_default().push(key);
+            }
+        }
+        for ((namespace, other), pods) in groups {
+            let note = Note::new(
+                Severity::Warning,
+                "",
+                format!(
+                    "{} {} and are left out of this mesh: two in one path break it",
+                    named(&pods),
+                    other.what()
+                ),
+                "take the other mesh off them and restart them, or label them `weft.dev/mesh: disabled`",
+            );
+            findings.push(note.about(&id(Kind::Namespace, &(String::new(), namespace.to_owned()))));
+        }
+    }
+
     /// What is closed because no version of a policy could ever be used.
     fn closed(&self, findings: &mut Vec<Finding>) {
         let policies = self.policies.iter().filter(|(_, p)| p.closed);
@@ -117,8 +143,6 @@ impl Index {
 
     /// The pods of the mesh that a policy of `namespace` is about, in words.
     fn whom(&self, namespace: &str, selector: Option<&Labels>) -> String {
-        /// The others are counted.
-        const NAMED: usize = 5;
         let everywhere = namespace == self.config.root_namespace;
         let scope = if everywhere { "the mesh".into() } else { format!("namespace {namespace}") };
         let is_meant = |key: &Key, pod: &PodFacts| {
@@ -131,14 +155,7 @@ impl Index {
         let labels =
             selector.map(|s| s.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(","));
         let which = labels.map_or_else(|| "every pod".into(), |labels| format!("the pods with {labels}"));
-        let mut names: Vec<String> =
-            pods.iter().take(NAMED).map(|(ns, name)| format!("{ns}/{name}")).collect();
-        match pods.len().checked_sub(NAMED) {
-            Some(more) if more > 0 => names.push(format!("{more} more")),
-            _ if names.is_empty() => names.push("none now".into()),
-            _ => {}
-        }
-        format!("{which} of {scope} ({})", names.join(", "))
+        format!("{which} of {scope} ({})", named(&pods))
     }
 
     fn idle_policies(&self, findings: &mut Vec<Finding>) {
@@ -187,6 +204,19 @@ impl Index {
             findings.push(note.about(&id(Kind::PeerAuthentication, key)));
         }
     }
+}
+
+/// The names of some pods.
+fn named(pods: &[&Key]) -> String {
+    /// The others are counted.
+    const NAMED: usize = 5;
+    let mut names: Vec<String> = pods.iter().take(NAMED).map(|(ns, name)| format!("{ns}/{name}")).collect();
+    match pods.len().checked_sub(NAMED) {
+        Some(more) if more > 0 => names.push(format!("{more} more")),
+        _ if names.is_empty() => names.push("none now".into()),
+        _ => {}
+    }
+    names.join(", ")
 }
 
 fn id(kind: Kind, (namespace, name): &Key) -> ObjectKey {

@@ -188,9 +188,14 @@ impl Index {
         workload.health = workload.health.max(endpoint.health);
     }
 
-    fn is_meshed(&self, pod: &PodFacts) -> bool {
+    /// Whether labels ask for the pod to take part.
+    pub(super) fn is_wished(&self, pod: &PodFacts) -> bool {
         let namespace = self.namespaces.get(&pod.key.0).copied().unwrap_or_default();
-        pod.wish.or(namespace.wish) == Some(true) && !pod.host_network && !pod.has_sidecar
+        pod.wish.or(namespace.wish) == Some(true)
+    }
+
+    fn is_meshed(&self, pod: &PodFacts) -> bool {
+        self.is_wished(pod) && !pod.host_network && pod.other.is_none()
     }
 
     /// What the agent of its node is told of a pod. One that shares the node's network is none of its business.

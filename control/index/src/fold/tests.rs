@@ -1,3 +1,5 @@
+mod lives;
+
 use super::*;
 use crate::Severity;
 use serde_json::{Value, json};

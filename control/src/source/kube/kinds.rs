@@ -53,7 +53,18 @@ pub(super) fn is_dispensable(kind: Kind) -> bool {
 }
 
 /// The annotations that are read.
-const ANNOTATIONS: Keep = Fields(&[(weft_api::broken::DRY_RUN, All), ("sidecar.istio.io/status", All)]);
+const ANNOTATIONS: Keep = Fields(&[
+    (weft_api::broken::DRY_RUN, All),
+    ("sidecar.istio.io/status", All),
+    ("ambient.istio.io/redirection", All),
+    ("linkerd.io/inject", All),
+    // By these the cgroup of a static pod is found.
+    ("kubernetes.io/config.mirror", All),
+    ("kubernetes.io/config.hash", All),
+]);
+
+/// The ports of a container.
+const PORTS: Keep = Fields(&[("name", All), ("containerPort", All), ("protocol", All)]);
 
 /// What names an object, and places it in time.
 const METADATA: (&str, Keep) = (
@@ -110,13 +121,8 @@ impl Shape for Pods {
                 ("nodeName", All),
                 ("serviceAccountName", All),
                 ("hostNetwork", All),
-                (
-                    "containers",
-                    Fields(&[
-                        ("name", All),
-                        ("ports", Fields(&[("name", All), ("containerPort", All), ("protocol", All)])),
-                    ]),
-                ),
+                ("containers", Fields(&[("name", All), ("ports", PORTS)])),
+                ("initContainers", Fields(&[("name", All), ("ports", PORTS), ("restartPolicy", All)])),
             ]),
         ),
         (
@@ -151,7 +157,7 @@ impl Shape for EndpointSlices {
                 ("conditions", All),
                 ("hints", All),
                 ("nodeName", All),
-                ("targetRef", Fields(&[("kind", All), ("namespace", All), ("name", All)])),
+                ("targetRef", Fields(&[("kind", All), ("namespace", All), ("name", All), ("uid", All)])),
                 ("zone", All),
             ]),
         ),
