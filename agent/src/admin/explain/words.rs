@@ -80,8 +80,14 @@ fn target(to: &str, address: SocketAddr, e: &Explanation) -> String {
     let named = if to == address { address } else { format!("{to} is {address}") };
     match (&e.service, &e.destination) {
         (Some(s), _) => {
-            let (ready, all) = (s.endpoints.pickable().len(), s.endpoints.all().len());
-            format!("{named}: service {}, {ready} of {all} endpoints ready", s.service.key)
+            let (taken, all) = (s.endpoints.pickable().len(), s.endpoints.all().len());
+            match s.endpoints.is_last_resort() {
+                false => format!("{named}: service {}, {taken} of {all} endpoints ready", s.service.key),
+                true => format!(
+                    "{named}: service {}, no endpoint ready; {taken} of {all} are told to end and still serve",
+                    s.service.key
+                ),
+            }
         }
         (None, Some(w)) => format!("{named}: the own address of {}/{}", w.namespace, w.name),
         (None, None) => format!("{named}: the mesh does not know it"),
@@ -113,6 +119,9 @@ fn way(source: &Workload, e: &Explanation) -> String {
                     "{tunnel}, though both are on node {}: {}/{} is to be encrypted always",
                     source.node, w.namespace, w.name
                 ),
+                None if keeps_clients(source, e) => {
+                    format!("{tunnel}: the service keeps a client at its endpoint (sessionAffinity)")
+                }
                 None => tunnel,
             }
         }
@@ -130,6 +139,12 @@ fn way(source: &Workload, e: &Explanation) -> String {
 fn who_always_encrypts<'w>(source: &'w Workload, e: &'w Explanation) -> Option<&'w Workload> {
     let destination = e.destination.as_deref().filter(|w| w.node == source.node)?;
     [destination, source].into_iter().find(|w| w.always_encrypt)
+}
+
+/// Whether the kernel does not join two on one node since it cannot know which endpoint a client stays with.
+fn keeps_clients(source: &Workload, e: &Explanation) -> bool {
+    e.destination.as_ref().is_some_and(|w| w.node == source.node)
+        && e.service.as_ref().is_some_and(|s| s.service.load_balancing.client_affinity)
 }
 
 fn decision(snapshot: &Snapshot, e: &Explanation, v: &Verdict) -> Vec<String> {

@@ -95,3 +95,13 @@ fn a_refusal_of_the_clients_side_says_why() {
     assert_eq!(e.refused(), Some(Reason::UnknownPort));
     assert!(e.service.is_some());
 }
+
+#[test]
+fn where_clients_stay_with_their_endpoints_the_kernel_joins_nobody() {
+    let store = store();
+    let mut service = store.load().services().next().unwrap().service.clone();
+    service.load_balancing.client_affinity = true;
+    store.apply(vec![Delta::Service(service)]);
+    assert!(matches!(ask(&store, "web", "10.96.0.1:80", true).way, Way::Tunnel { waypoint: false, .. }));
+    assert_eq!(ask(&store, "web", "10.0.1.2:5432", true).way, Way::Direct, "at its own address as ever");
+}
