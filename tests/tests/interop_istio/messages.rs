@@ -13,7 +13,7 @@ use weft_model::{
     Delta, NetworkAddress, Policy, PolicyKey, Service, ServiceKey, Workload,
     policy::{Action, Clause, Match, PolicyScope, Rule, ServiceAccountMatch, StringMatch},
     service::{LoadBalancing, LocalityMode, Scope, ServicePort},
-    workload::{Gateway, GatewayDestination, Health, Kind as OwnerKind, Locality, PortMapping, Tunnel},
+    workload::{Gateway, GatewayDestination, Health, Hint, Kind as OwnerKind, Locality, PortMapping, Tunnel},
 };
 
 fn golden(name: &str) -> String {
@@ -214,11 +214,15 @@ fn istio_understands_our_workload() {
     } });
     assert_eq!(as_istio_reads(program, &Delta::Workload(workload().into())), expected);
     // What Istio does not know of is an extension to it, and changes nothing else.
-    let mut encrypted = workload();
-    encrypted.always_encrypt = true;
+    let mut more = workload();
+    more.always_encrypt = true;
+    more.health = Health::Draining;
+    let hint = Hint { zones: vec!["z1".into()], nodes: vec!["node-1".into()] };
+    more.hints = Some(Arc::new([(key("shop/web.shop.svc.cluster.local"), hint)].into()));
     let mut expected = expected;
-    expected["workload"]["extensions"] = json!([{ "name": "weft.dev/always-encrypt" }]);
-    assert_eq!(as_istio_reads(program, &Delta::Workload(encrypted.into())), expected);
+    expected["workload"]["extensions"] =
+        json!([{ "name": "weft.dev/always-encrypt" }, { "name": "weft.dev/draining" }]);
+    assert_eq!(as_istio_reads(program, &Delta::Workload(more.into())), expected);
 }
 
 #[test]
@@ -242,6 +246,10 @@ fn istio_understands_our_service() {
         },
     } });
     assert_eq!(as_istio_reads(program, &Delta::Service(service())), expected);
+    let mut more = service();
+    more.external_addresses = vec![at("east", "192.0.2.7")];
+    more.load_balancing.client_affinity = true;
+    assert_eq!(as_istio_reads(program, &Delta::Service(more)), expected, "what Istio skips");
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use weft_model::{
     Delta, NetworkAddress, Policy, PolicyKey, Service as ModelService, ServiceKey, SnapshotStore, Workload,
     policy::{Action, Clause, Match, PolicyScope, Rule, StringMatch},
-    service::ServicePort,
-    workload::{Gateway, GatewayDestination, Health, PortMapping, Tunnel},
+    service::{LoadBalancing, LocalityMode, Scope, ServicePort},
+    snapshot::Viewpoint,
+    workload::{Gateway, GatewayDestination, Health, Hint, PortMapping, Tunnel},
 };
 
 fn workload(name: &str, addresses: &[&str]) -> Workload {
@@ -287,6 +288,53 @@ fn an_endpoint_that_is_told_to_end_is_drawn_only_where_no_other_is_left() {
         "put service 10.96.0.1:80: total 1 local 0 flags 0\n\
          delete backend 10.96.0.1:80#0\n"
     );
+}
+
+#[test]
+fn the_kernel_draws_among_those_that_the_model_would_pick_from() {
+    let viewpoint = Viewpoint { node: Some("n1".into()), ..Viewpoint::default() };
+    let store = SnapshotStore::new(viewpoint);
+    let key = ServiceKey { namespace: "shop".into(), hostname: "db.shop".into() };
+    let mut service = ModelService::new("shop", "db", "db.shop");
+    service.addresses = vec![NetworkAddress::new("".into(), "10.96.0.1".parse().unwrap())];
+    service.ports = vec![ServicePort { service_port: 80, target_port: 0 }];
+    let behind = |name: &str, at: &str, node: &str, zone: Option<&str>| {
+        let mut w = workload(name, &[at]);
+        (w.node, w.locality.zone) = (node.into(), if node == "n1" { "a".into() } else { "b".into() });
+        let mapping = PortMapping { service_port: 80, target_port: 8080 };
+        Arc::make_mut(&mut w.services).insert(key.clone(), vec![mapping]);
+        let hint = |zone: &str| Hint { zones: vec![zone.into()], nodes: Vec::new() };
+        w.hints = zone.map(|zone| Arc::new([(key.clone(), hint(zone))].into()));
+        put(w)
+    };
+    store.apply(vec![
+        Delta::Service(service.clone()),
+        behind("db", "10.0.0.2", "n1", None),
+        behind("far", "10.0.1.3", "n2", None),
+    ]);
+    let drawn = |store: &SnapshotStore| {
+        let desired = desired(store);
+        let [one] = desired.services.values().collect::<Vec<_>>()[..] else {
+            panic!("{:?}", desired.services)
+        };
+        assert_eq!(one.local as usize, desired.backends.len());
+        (one.total, one.local)
+    };
+    assert_eq!(drawn(&store), (2, 1));
+    let near = |mode| LoadBalancing { scopes: vec![Scope::Node], mode, ..LoadBalancing::default() };
+    for mode in [LocalityMode::Strict, LocalityMode::Failover] {
+        service.load_balancing = near(mode);
+        store.apply(vec![Delta::Service(service.clone())]);
+        assert_eq!(drawn(&store), (1, 1), "{mode:?}");
+    }
+    service.load_balancing = LoadBalancing::default();
+    store.apply(vec![Delta::Service(service.clone())]);
+    for (of_db, of_far, expected) in [("a", "b", (1, 1)), ("b", "a", (1, 0)), ("b", "b", (2, 1))] {
+        let hinted =
+            vec![behind("db", "10.0.0.2", "n1", Some(of_db)), behind("far", "10.0.1.3", "n2", Some(of_far))];
+        store.apply(hinted);
+        assert_eq!(drawn(&store), expected, "hints for {of_db} and {of_far}");
+    }
 }
 
 #[test]
