@@ -219,10 +219,7 @@ impl Index {
         if by_selector && !self.endpoints.has_slices(&key) {
             self.mark_pods_of(&key.0);
         }
-        let places = |s: Option<&ServiceFacts>| s.map(|s| s.externals.clone()).unwrap_or_default();
-        let now = self.services.get(&key);
-        let ports: Vec<u16> = now.iter().flat_map(|s| s.ports.iter().map(|p| p.port)).collect();
-        let sharers = self.externals.place(&key, &places(old.as_ref()), (&places(now), &ports));
+        let sharers = self.externals.place(&key, old.as_ref(), self.services.get(&key));
         self.dirty.services.extend(sharers);
         self.dirty.touch(self.endpoints.members(&key));
         self.note_selecting(&key);

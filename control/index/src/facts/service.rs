@@ -29,6 +29,9 @@ pub(crate) struct External {
     pub from_status: bool,
 }
 
+/// At so many external addresses and ports a service is reached: nobody shall fill every node's maps with one object.
+const REACHED: usize = 1024;
+
 /// What matters of a service.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceFacts {
@@ -62,7 +65,7 @@ impl ServiceFacts {
         for (at, ip) in listed.iter().enumerate().filter(|(_, ip)| !matches!(ip.as_str(), "None" | "")) {
             vips.extend(super::address(format!("spec.clusterIPs[{at}]"), ip, &mut notes));
         }
-        let externals = match vips.is_empty() {
+        let mut externals = match vips.is_empty() {
             true => Vec::new(),
             false => externals(&spec, service.status.as_ref(), &mut notes),
         };
@@ -71,6 +74,16 @@ impl ServiceFacts {
             if port.protocol.as_deref().is_none_or(|p| p == "TCP") {
                 ports.extend(target(at, port, &mut notes));
             }
+        }
+        let room = REACHED / ports.len().max(1);
+        if externals.len() > room {
+            externals.truncate(room);
+            notes.push(Note::new(
+                Severity::Info,
+                "spec.externalIPs",
+                format!("the mesh takes pods to the service from {room} of its external addresses; from others, kube-proxy does, in plaintext"),
+                "within the mesh, call the service by its name",
+            ));
         }
         if super::is_fatal(&notes) {
             return Err(notes);
@@ -169,4 +182,23 @@ fn load_balancing(spec: &ServiceSpec, notes: &mut Vec<Note>) -> LoadBalancing {
     let publish_not_ready = spec.publish_not_ready_addresses.unwrap_or_default();
     let client_affinity = spec.session_affinity.as_deref() == Some("ClientIP");
     LoadBalancing { scopes, mode, publish_not_ready, client_affinity }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_service_is_reached_at_more_places_than_nodes_have_room_for() {
+        let spec = ServiceSpec {
+            cluster_ip: Some("10.1.0.1".into()),
+            external_ips: Some((0..=255).map(|n| format!("192.0.2.{n}")).collect()),
+            ports: Some((1..=8).map(|port| ServicePort { port, ..ServicePort::default() }).collect()),
+            ..ServiceSpec::default()
+        };
+        let service = Service { spec: Some(spec), ..Service::default() };
+        let (facts, notes) = ServiceFacts::digest(("shop".into(), "web".into()), &service).unwrap();
+        assert_eq!((facts.externals.len(), facts.ports.len()), (128, 8));
+        assert!(notes[0].message.contains("from 128 of its external addresses"), "{notes:?}");
+    }
 }

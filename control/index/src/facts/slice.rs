@@ -96,8 +96,10 @@ fn health(conditions: &EndpointConditions) -> Health {
 }
 
 fn hint(hints: &EndpointHints) -> Option<Box<Hint>> {
-    let zones = hints.for_zones.iter().flatten().map(|z| z.name.as_str().into()).collect();
-    let nodes = hints.for_nodes.iter().flatten().map(|n| n.name.as_str().into()).collect();
+    /// The API takes no more.
+    const MOST: usize = 8;
+    let zones = hints.for_zones.iter().flatten().take(MOST).map(|z| z.name.as_str().into()).collect();
+    let nodes = hints.for_nodes.iter().flatten().take(MOST).map(|n| n.name.as_str().into()).collect();
     let hint = Hint { zones, nodes };
     (hint != Hint::default()).then(|| Box::new(hint))
 }

@@ -78,7 +78,7 @@ impl Index {
     fn shared_addresses(&self, findings: &mut Vec<Finding>) {
         for (key, service) in &self.services {
             for external in &service.externals {
-                let Some((namespace, name)) = self.externals.rival(key, &external.ip) else { continue };
+                let Some((namespace, name)) = self.externals.rival(service, external) else { continue };
                 let field = match external.from_status {
                     true => "status.loadBalancer.ingress",
                     false => "spec.externalIPs",

@@ -77,7 +77,7 @@ impl Index {
         let granted = self.claim(Kind::Service, key, vips);
         let service = self.services.get(key).filter(|s| !s.external_name);
         let service = service.map(|s| {
-            let free = s.externals.iter().filter(|e| self.externals.rival(key, &e.ip).is_none());
+            let free = s.externals.iter().filter(|e| self.externals.rival(s, e).is_none());
             let mut service = self.config.service(s, granted);
             service.external_addresses = free.map(|e| at(&e.ip)).collect();
             service
