@@ -1,9 +1,12 @@
 //! The scenarios in a real cluster (`tests/cluster/tests/e2e`).
 
 use crate::{build, cluster, generate, image, setup, shell};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
-use std::process::ExitCode;
+use std::{
+    hash::{DefaultHasher, Hasher},
+    process::ExitCode,
+};
 use weft_cluster::Cluster;
 
 /// The name of a cluster that was given none.
@@ -39,13 +42,18 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let result = up.and_then(|cluster| {
         // Here is a helm, which the manifests are compared by.
         generate::run(&generate::Options { check: true })?;
+        let mut images = DefaultHasher::new();
         for (archive, _) in image::build(&image::Options::default())? {
             cluster.import(&archive)?;
+            images.write(&std::fs::read(&archive).with_context(|| archive.display().to_string())?);
         }
+        // The same names may be other programs by now: pods of the old ones are replaced.
+        let images = format!("{:016x}", images.finish());
         let test = |target, more: &[&str]| {
             // Of the whole workspace, whose features all else was built with: nothing is built twice.
             let args = ["test", "--locked", "--workspace", "--test", target, "--"];
-            shell::run(shell::cargo(&[&args, more].concat()).env("WEFT_CLUSTER", &options.name))
+            let mut test = shell::cargo(&[&args, more].concat());
+            shell::run(test.env("WEFT_CLUSTER", &options.name).env("WEFT_IMAGES", &images))
         };
         // Control alone with an API server of each test's own; after that, everything in the cluster.
         if options.scenarios.is_empty() {

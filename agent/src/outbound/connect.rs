@@ -6,7 +6,7 @@ use crate::{
 };
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     num::NonZero,
     sync::Arc,
 };
@@ -76,7 +76,8 @@ async fn open_tunnel(
         source: identity,
         expect: tunnel.expect.clone(),
         addr: tunnel.hop,
-        source_ip: from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        // A pod whose addresses control has not told yet shares its identity with others, and must not share their tunnels.
+        source_ip: from.unwrap_or(client.ip()),
     };
     let connect = Connect {
         authority: Authority::from(tunnel.authority),

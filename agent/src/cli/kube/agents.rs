@@ -51,6 +51,16 @@ impl Cluster {
 
     /// Every agent, or that of `node`.
     pub async fn agents(&self, node: Option<&str>) -> Result<Vec<Agent>, KubeError> {
+        let agents = choose(&self.agents_pods(node).await?);
+        match (agents.is_empty(), node) {
+            (true, Some(node)) => Err(KubeError::NoAgentOn(node.to_owned())),
+            (true, None) => Err(KubeError::NoAgents(self.namespace.clone())),
+            (false, _) => Ok(agents),
+        }
+    }
+
+    /// The pods of every agent, or of that of `node`: of one node, several while one follows another.
+    pub async fn agents_pods(&self, node: Option<&str>) -> Result<Vec<Pod>, KubeError> {
         let mut wanted = ListParams::default().labels(SELECTOR).limit(PAGE);
         if let Some(node) = node {
             wanted = wanted.fields(&format!("spec.nodeName={node}"));
@@ -62,14 +72,8 @@ impl Cluster {
             pods.extend(page.items);
             match page.metadata.continue_.filter(|next| !next.is_empty()) {
                 Some(next) => wanted.continue_token = Some(next),
-                None => break,
+                None => return Ok(pods),
             }
-        }
-        let agents = choose(&pods);
-        match (agents.is_empty(), node) {
-            (true, Some(node)) => Err(KubeError::NoAgentOn(node.to_owned())),
-            (true, None) => Err(KubeError::NoAgents(self.namespace.clone())),
-            (false, _) => Ok(agents),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod after;
 mod before;
+mod stuck;
 
 use super::{
     agents::{Agent, Cluster},
@@ -201,6 +202,9 @@ async fn installed(cluster: &Cluster, agents: &[Agent]) -> Vec<Finding> {
         Ok(set) => after::agents(set.as_ref()),
         Err(e) => Finding::untold(after::AGENTS, &e),
     });
+    if let Ok(pods) = cluster.agents_pods(None).await {
+        findings.extend(stuck::agents(&pods));
+    }
     findings.push(match one::<ConfigMap>(cluster, "weft-ca-root").await {
         Ok(roots) => after::roots(roots.as_ref()),
         Err(e) => Finding::untold(after::ROOTS, &e),

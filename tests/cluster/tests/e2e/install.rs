@@ -11,6 +11,9 @@ use std::time::Instant;
 /// What the networks were like before; `uninstall` compares.
 pub const BEFORE: &str = "networks-before.json";
 
+/// The label of a node that has no agent, for as long as it has it.
+pub const KEPT_AWAY: &str = "weft-e2e/kept-away";
+
 pub fn run(stage: &Stage) -> Result<String> {
     images::provide(&stage.cluster)?;
     let before = stage.scratch(BEFORE);
@@ -29,8 +32,14 @@ pub fn run(stage: &Stage) -> Result<String> {
     };
     let cgroup = format!("agent.cgroup={}", below("")?);
     let pods = format!("agent.podsCgroup={}", below("/kubepods")?);
+    let away = serde_json::json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchExpressions": [{"key": KEPT_AWAY, "operator": "DoesNotExist"}]}]}}});
+    let away = format!("agent.affinity={away}");
+    let images = std::env::var("WEFT_IMAGES").unwrap_or_default();
+    let images = ["agent", "control"].map(|who| format!("{who}.podAnnotations.weft-e2e/images={images}"));
     let mut args = vec!["upgrade", "--install", "weft", &chart, "--create-namespace", "--wait"];
-    args.extend(["--timeout", "180s", "--set-string", &cgroup, "--set-string", &pods]);
+    args.extend(["--timeout", "180s", "--set-string", &cgroup, "--set-string", &pods, "--set-json", &away]);
+    args.extend(["--set-string", &images[0], "--set-string", &images[1]]);
     stage.helm(&args)?;
     let installed = begun.elapsed();
     let usable = timed(LONG, || {

@@ -6,16 +6,21 @@
 
 mod agent_upgrade;
 mod api_down;
+mod bad_image;
+mod calls;
 mod control_down;
 mod deny;
 mod images;
 mod install;
+mod kinds;
+mod late_agent;
 mod networks;
 mod opt_in;
 mod probes;
 mod reboot;
 mod rollout;
 mod see;
+mod services;
 mod shop;
 mod stage;
 mod strict;
@@ -29,15 +34,19 @@ use std::{process::ExitCode, time::Instant};
 type Scenario = fn(&Stage) -> Result<String>;
 
 /// In this order; `install` is taken whatever is asked for, the others need it.
-const SCENARIOS: [(&str, Scenario); 12] = [
+const SCENARIOS: [(&str, Scenario); 16] = [
     ("install", install::run),
     ("opt-in", opt_in::run),
     ("see", see::run),
     ("deny", deny::run),
     ("strict", strict::run),
     ("probes", probes::run),
+    ("services", services::run),
+    ("kinds", kinds::run),
     ("rollout", rollout::run),
     ("agent-upgrade", agent_upgrade::run),
+    ("bad-image", bad_image::run),
+    ("late-agent", late_agent::run),
     ("control-down", control_down::run),
     ("api-down", api_down::run),
     ("reboot", reboot::run),

@@ -45,13 +45,30 @@ pub fn run(stage: &Stage) -> Result<String> {
 }
 
 /// What `weft-agent --kube <args> --output json` prints.
-fn ask(stage: &Stage, args: &[&str]) -> Result<Value> {
-    let mut command = Command::new(binaries::find("weft-agent")?);
-    command.args(["--kube", "--output", "json", "--kubeconfig"]).arg(stage.cluster.kubeconfig()).args(args);
-    let output = process::output(command, Duration::from_secs(60))?;
+pub fn ask(stage: &Stage, args: &[&str]) -> Result<Value> {
+    let output = process::output(agent(stage, args)?, Duration::from_secs(60))?;
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "weft-agent --kube {}: {}", args.join(" "), error.trim());
     Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// The rows of `weft-agent --kube check`, which fails where one of them is bad.
+pub fn check(stage: &Stage) -> Result<Vec<Value>> {
+    let output = process::output(agent(stage, &["check"])?, Duration::from_secs(60))?;
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).context(error)?;
+    ensure!(
+        output.status.success() == rows.iter().all(|row| row["state"] != "bad"),
+        "the exit code is not what the rows say: {}, {rows:?}",
+        output.status
+    );
+    Ok(rows)
+}
+
+fn agent(stage: &Stage, args: &[&str]) -> Result<Command> {
+    let mut command = Command::new(binaries::find("weft-agent")?);
+    command.args(["--kube", "--output", "json", "--kubeconfig"]).arg(stage.cluster.kubeconfig()).args(args);
+    Ok(command)
 }
 
 /// It allows the application's port, and forgets that of tunnels.

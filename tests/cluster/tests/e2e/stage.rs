@@ -118,6 +118,14 @@ impl Stage {
         Ok(address.with_context(|| format!("no pod {name} in {namespace} has an address"))?.to_owned())
     }
 
+    /// The address of the pod of this name.
+    pub fn pod_address_of(&self, namespace: &str, name: &str) -> Result<String> {
+        let get = ["get", "pod", name, "--namespace", namespace, "--output", "jsonpath={.status.podIP}"];
+        let address = self.cluster.kubectl(&get)?;
+        ensure!(!address.is_empty(), "{name} in {namespace} has no address yet");
+        Ok(address)
+    }
+
     /// The name of the agent's pod on a node; of several, one that does not end.
     pub fn agent(&self, node: &str) -> Result<String> {
         let on = format!("--field-selector=spec.nodeName={node}");

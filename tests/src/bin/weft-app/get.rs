@@ -13,7 +13,7 @@ use std::{
 
 #[derive(Args)]
 pub struct Options {
-    /// Where to: IP:PORT, or HOST:PORT where a proxy looks it up
+    /// Where to: IP:PORT or HOST:PORT
     to: String,
     /// The path
     #[arg(default_value = "/")]

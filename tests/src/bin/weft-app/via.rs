@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
 };
 
 /// The longest answer to a CONNECT, in bytes.
@@ -22,14 +22,18 @@ pub struct Options {
 }
 
 impl Options {
-    /// Where TCP connects on the way to `to`, an `IP:PORT` or `HOST:PORT`.
+    /// Where TCP connects on the way to `to`, an `IP:PORT` or `HOST:PORT`. Names are looked up by the proxy, or by the system
+    /// where there is none.
     ///
     /// # Errors
-    /// When there is no proxy that could look a name up.
+    /// When there is no such name.
     pub fn first_hop(&self, to: &str) -> Result<SocketAddr> {
         match self.connect.or(self.socks) {
             Some(proxy) => Ok(proxy),
-            None => to.parse().with_context(|| format!("`{to}` is not IP:PORT")),
+            None => {
+                let mut found = to.to_socket_addrs().with_context(|| format!("`{to}`"))?;
+                found.next().with_context(|| format!("`{to}` has no address"))
+            }
         }
     }
 

@@ -181,7 +181,8 @@ fn minor(version: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn some_of(all: &[String]) -> String {
+/// The first few, and how many more.
+pub fn some_of(all: &[String]) -> String {
     let more = all.len().saturating_sub(NAMED);
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
     format!("{}{more}", all.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; "))
