@@ -25,7 +25,6 @@ mod pods;
 pub mod probe;
 pub mod reconcile;
 mod stats;
-pub mod strangers;
 mod sys;
 pub mod text;
 mod turn;

@@ -15,7 +15,7 @@ pub struct Experiment {
 }
 
 /// A kind of load.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub enum Load {
     /// So many streams of bytes.
     Throughput(u32),

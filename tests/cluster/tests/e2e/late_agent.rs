@@ -38,6 +38,12 @@ fn away(stage: &Stage) -> Result<String> {
     stage.namespace(NAMESPACE, true)?;
     shop::open(stage, NAMESPACE)?;
     let near = format!("{}:8080", stage.service_address(NAMESPACE, "near")?);
+    // The guard keeps pods from what the node's agent knew to be of the mesh.
+    timed(LONG, || {
+        let answer = stage.app(NAMESPACE, "deployment/far", &["get", &near, "--patience", "3"])?;
+        ensure!(answer["ok"] == true, "{answer}");
+        Ok(())
+    })?;
     stage.cluster.kubectl(&["label", "node", NODE, &format!("{}=true", install::KEPT_AWAY)])?;
     timed(LONG, || {
         ensure!(stage.agent(NODE).is_err(), "the agent of node-2 is still there");

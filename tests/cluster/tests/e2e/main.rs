@@ -19,6 +19,7 @@ mod opt_in;
 mod probes;
 mod reboot;
 mod rollout;
+mod second_mesh;
 mod see;
 mod services;
 mod shop;
@@ -34,7 +35,7 @@ use std::{process::ExitCode, time::Instant};
 type Scenario = fn(&Stage) -> Result<String>;
 
 /// In this order; `install` is taken whatever is asked for, the others need it.
-const SCENARIOS: [(&str, Scenario); 16] = [
+const SCENARIOS: [(&str, Scenario); 17] = [
     ("install", install::run),
     ("opt-in", opt_in::run),
     ("see", see::run),
@@ -43,6 +44,7 @@ const SCENARIOS: [(&str, Scenario); 16] = [
     ("probes", probes::run),
     ("services", services::run),
     ("kinds", kinds::run),
+    ("second-mesh", second_mesh::run),
     ("rollout", rollout::run),
     ("agent-upgrade", agent_upgrade::run),
     ("bad-image", bad_image::run),

@@ -26,6 +26,13 @@ pub(super) async fn keep(
     changed: Arc<Notify>,
     status: watch::Sender<Status>,
 ) {
+    let mut last = Last {
+        cache: cache.clone(),
+        node_pods,
+        sink: sink.clone(),
+        held: held.clone(),
+        kept: sink.snapshot(),
+    };
     let mut failed = false;
     loop {
         if failed {
@@ -40,7 +47,7 @@ pub(super) async fn keep(
             let held = held::lock(&held);
             (sink.snapshot(), held.all_versions())
         };
-        let file = cache.clone();
+        let (file, kept) = (cache.clone(), snapshot.clone());
         let write = move || write(&file, &snapshot, node_pods, &versions);
         let error = match tokio::task::spawn_blocking(write).await {
             Ok(written) => written.err().map(|error| error.to_string()),
@@ -55,12 +62,39 @@ pub(super) async fn keep(
             Some(_) => {}
         }
         failed = error.is_some();
+        if !failed {
+            last.kept = kept;
+        }
         status.send_if_modified(|s| {
             let differs = s.cache_error != error;
             s.cache_error = error;
             differs
         });
         sleep_until(started + PAUSE).await;
+    }
+}
+
+/// Keeps what came since the last write when the client ends: an agent that is started anew would bring the kernel's maps
+/// back to what was before it.
+struct Last {
+    cache: CacheFile,
+    node_pods: bool,
+    sink: Arc<dyn Sink>,
+    held: Arc<Mutex<Held>>,
+    /// What the file holds.
+    kept: Arc<Snapshot>,
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let held = held::lock(&self.held);
+        let snapshot = self.sink.snapshot();
+        if Arc::ptr_eq(&snapshot, &self.kept) {
+            return;
+        }
+        if let Err(error) = write(&self.cache, &snapshot, self.node_pods, &held.all_versions()) {
+            tracing::warn!(%error, "the last state not cached; a restart without control would use older state");
+        }
     }
 }
 
@@ -71,4 +105,34 @@ fn write(
     versions: &held::Versions,
 ) -> Result<(), CacheError> {
     cache.store(snapshot, node_pods, |kind, name| versions.get(kind, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_model::{Delta, Service, SnapshotStore};
+
+    #[tokio::test]
+    async fn what_came_since_the_last_write_is_kept_at_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = CacheFile { path: directory.path().join("state"), limit: 1 << 20 };
+        let (store, changed) = (Arc::new(SnapshotStore::default()), Arc::new(Notify::new()));
+        let (status, _) = watch::channel(Status::new("http://control", false));
+        let keeper = keep(cache.clone(), false, store.clone(), Arc::default(), changed.clone(), status);
+        let keeper = tokio::spawn(keeper);
+        let tell = |name: &str| {
+            store.apply(vec![Delta::Service(Service::new("shop", name, format!("{name}.shop.svc")))]);
+            changed.notify_one();
+        };
+        let kept = || cache.load().unwrap().map_or(0, |cached| cached.deltas.len());
+        tell("first");
+        while kept() < 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // It waits for its pause to be over.
+        tell("second");
+        keeper.abort();
+        assert!(keeper.await.is_err_and(|error| error.is_cancelled()));
+        assert_eq!(kept(), 2);
+    }
 }
