@@ -16,7 +16,11 @@ use crate::{
     config::{Config, Pods},
     drains::{Cut, Drains},
     keeper::KeeperClient,
-    kernel::{Kernel, KernelConfig, KernelError, find_cgroup, text},
+    kernel::{
+        Kernel, KernelConfig, KernelError, find_cgroup,
+        strangers::{judge, strangers},
+        text,
+    },
     lanes::{Lanes, Shared},
     pods::{
         DirectorySource, Enroller, KubeSource,
@@ -215,7 +219,9 @@ fn capture(base: &Base, drain: &Watcher) -> Result<Follower, AppError> {
         cgroup: config.cgroup.clone(),
         max_addresses: None,
         proc: config.proc.clone(),
+        mount_bpffs: config.pods != Pods::Kube,
     })?;
+    warn_of_strangers(config);
     let own = kernel.own_pid()?;
     kernel.register_agent(own)?;
     let arrivals = (0..config.lanes.get()).map(|_| kernel.arrivals().map(Some));
@@ -265,7 +271,23 @@ fn capture(base: &Base, drain: &Watcher) -> Result<Follower, AppError> {
         flows,
         wishes: base.keeper.wishes().map_err(AppError::Keeper)?,
         connected: <_>::default(),
+        beside: <_>::default(),
     })
+}
+
+/// Says at the start what may get in the way.
+fn warn_of_strangers(config: &Config) {
+    let paths = config.cgroup.clone().map_or_else(find_cgroup, Ok).map_err(|error| error.to_string());
+    match paths.and_then(|cgroup| strangers(&cgroup).map_err(|error| error.to_string())) {
+        Ok(found) => {
+            if let Some((found, mend)) = judge(&found) {
+                tracing::warn!(found, mend, "programs of others see connections as well");
+            }
+        }
+        Err(error) => {
+            tracing::debug!(error, "cannot tell whether programs of others see connections as well")
+        }
+    }
 }
 
 fn node_paths(config: &Config) -> Result<NodePaths, AppError> {

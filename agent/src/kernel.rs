@@ -25,6 +25,7 @@ mod pods;
 pub mod probe;
 pub mod reconcile;
 mod stats;
+pub mod strangers;
 mod sys;
 pub mod text;
 mod turn;

@@ -1,5 +1,6 @@
 //! The pods of this node: where they come from, how they are entered, what the agent sets up inside.
 
+pub mod beside;
 pub mod connected;
 pub mod enrol;
 pub mod listeners;
@@ -12,6 +13,7 @@ pub mod routes;
 pub mod sockets;
 pub mod source;
 
+pub use beside::Beside;
 pub use connected::Connected;
 pub use enrol::Enroller;
 pub use netns::Netns;

@@ -16,6 +16,14 @@ pub fn must_wait<W: World>(world: &W, all: bool, to: &Endpoint) -> bool {
     }
 }
 
+/// Whether a TCP segment with these flags asks for a connection: SYN, and no ACK.
+#[inline(always)]
+pub fn asks_for_connection(flags: u8) -> bool {
+    const SYN: u8 = 0x02;
+    const ACK: u8 = 0x10;
+    flags & (SYN | ACK) == SYN
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -57,6 +65,13 @@ mod tests {
         fn random(&self) -> u32 {
             0
         }
+    }
+
+    #[test]
+    fn the_first_segment_asks_and_no_other() {
+        // SYN; with the flags of ECN; SYN and ACK; ACK; data; RST; FIN and ACK.
+        let asks = [0x02, 0xc2, 0x12, 0x10, 0x18, 0x04, 0x11].map(asks_for_connection);
+        assert_eq!(asks, [true, true, false, false, false, false, false]);
     }
 
     fn at(text: &str) -> Endpoint {

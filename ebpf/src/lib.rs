@@ -15,6 +15,6 @@ pub use admit::{Admission, admit, is_open, recorded};
 pub use capture::capture_port;
 pub use ending::{Reset, reset};
 pub use excess::{established, moved};
-pub use guard::must_wait;
+pub use guard::{asks_for_connection, must_wait};
 pub use route::{Route, Source, World, route};
 pub use turn::slot;

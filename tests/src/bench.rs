@@ -8,6 +8,7 @@ mod crowd;
 mod decide;
 mod endurance;
 mod experiments;
+mod guard;
 mod lab;
 mod memory;
 pub mod probe;
@@ -33,6 +34,7 @@ pub fn run(session: &mut Session) -> Result<()> {
         session.warn(format!("{:.0} % of the machine was busy with other work", busy * 100.0));
     }
     traffic::run(session)?;
+    guard::run(session)?;
     memory::run(session)?;
     decide::run(session)?;
     propagation::run(session)?;

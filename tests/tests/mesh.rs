@@ -4,6 +4,8 @@
 mod away;
 #[path = "mesh/bad_input.rs"]
 mod bad_input;
+#[path = "mesh/beside.rs"]
+mod beside;
 #[path = "mesh/between.rs"]
 mod between;
 #[path = "mesh/calls.rs"]

@@ -36,6 +36,7 @@ impl AgentView for View {
             addresses: vec![address.to_owned()],
             state: state.to_owned(),
             error: error.to_owned(),
+            warning: String::new(),
         };
         vec![
             pod("web-0", "10.0.1.1", "enrolled", ""),

@@ -49,8 +49,9 @@ pub fn guarded(bpf: &Bpf) -> u64 {
 
 /// Certificates are renewed at half of their life: one that is valid and whose renewal failed is on its way to expiry.
 fn failing(certificates: &[CertStatus]) -> Vec<Certificate> {
-    let is_failing =
-        |c: &&CertStatus| matches!(c.state, CertState::Failed | CertState::Expired) || c.last_error.is_some();
+    let is_failing = |c: &&CertStatus| {
+        matches!(c.state, CertState::Failed | CertState::Expired | CertState::Early) || c.last_error.is_some()
+    };
     let mut failing: Vec<_> =
         certificates.iter().filter(is_failing).map(convert::certificate::certificate).collect();
     failing.sort_by(|a, b| a.identity.cmp(&b.identity));

@@ -8,7 +8,7 @@ use crate::{
     keeper::{KeeperClient, client::Wish},
     kernel::Flows,
     lanes::Shared,
-    pods::{Connected, Enroller, PodSpec},
+    pods::{Beside, Connected, Enroller, PodSpec},
 };
 use std::{
     sync::Arc,
@@ -53,6 +53,8 @@ pub struct Follower {
     pub wishes: mpsc::Receiver<Wish>,
     /// Which pods lost their network.
     pub connected: Connected,
+    /// What else is in their way.
+    pub beside: Beside,
 }
 
 impl Follower {
@@ -90,6 +92,10 @@ impl Follower {
                 guard.stand(&self.enroller.kernel);
             }
             self.connected.look(self.enroller.pods(), &snapshot);
+            let beside = self.beside.look(self.enroller.pods());
+            if **self.enroller.roster.beside.load() != *beside {
+                self.enroller.roster.beside.store(Arc::new(beside.clone()));
+            }
             let is_ready = self.ready.is_none();
             tokio::select! {
                 () = self.changed.notified() => {}

@@ -48,6 +48,7 @@ pub struct View {
 impl AgentView for View {
     fn pods(&self) -> Vec<proto::Pod> {
         let listed = self.roster.listed.load();
+        let beside = self.roster.beside.load();
         let pods = listed.iter().map(|listed| {
             let (state, error) = match &listed.standing {
                 Standing::Enrolled => ("enrolled", ""),
@@ -62,6 +63,7 @@ impl AgentView for View {
                 addresses: listed.addresses.iter().map(ToString::to_string).collect(),
                 state: state.into(),
                 error: error.into(),
+                warning: beside.get(&listed.spec.to_string()).cloned().unwrap_or_default(),
             }
         });
         pods.collect()

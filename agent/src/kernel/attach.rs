@@ -8,7 +8,7 @@ use super::{
 };
 use aya::{
     Ebpf,
-    programs::{CgroupAttachMode, Program, ProgramError, links::FdLink},
+    programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError, links::FdLink},
 };
 use std::{
     fs::File,
@@ -28,6 +28,8 @@ const PROGRAMS: [&str; 6] = [
 
 /// Attached to the kubelet's cgroup, where there is one.
 const GUARDS: [&str; 2] = ["weft_guard4", "weft_guard6"];
+/// Besides, where everything is guarded.
+const GUARD_IN: &str = "weft_guard_in";
 
 /// Whether every program has its pinned attachment.
 pub(super) fn is_attached(pins: &Pins) -> bool {
@@ -40,11 +42,19 @@ pub(super) fn attach(loader: &mut Loader, pins: &Pins, cgroup: &Path) -> Result<
 }
 
 /// Attaches what guards pods that are not classified, or replaces an earlier one; what is attached to another cgroup is let go.
-pub(super) fn guard(loader: &mut Loader, pins: &Pins, kubepods: &Path) -> Result<(), KernelError> {
+pub(super) fn guard(loader: &mut Loader, pins: &Pins, kubepods: &Path, all: bool) -> Result<(), KernelError> {
     if !is_guarding(pins, kubepods) {
         unguard(pins)?;
     }
-    attach_all(loader, pins, kubepods, &GUARDS)
+    attach_all(loader, pins, kubepods, &GUARDS)?;
+    if !all {
+        return super::pins::remove_link(&pins.links().join(GUARD_IN));
+    }
+    // Kernels before 6.15 do not tell such a program whose packet it is, and refuse it.
+    if let Err(error) = attach_all(loader, pins, kubepods, &[GUARD_IN]) {
+        tracing::warn!(%error, "pods that are not known yet can be reached: this takes a kernel from 6.15 on");
+    }
+    Ok(())
 }
 
 /// Whether both are attached to this cgroup. The id of a cgroup is its directory's inode.
@@ -59,7 +69,8 @@ pub(super) fn is_guarding(pins: &Pins, kubepods: &Path) -> bool {
 
 /// Lets go of it.
 pub(super) fn unguard(pins: &Pins) -> Result<(), KernelError> {
-    GUARDS.iter().try_for_each(|name| super::pins::remove_link(&pins.links().join(name)))
+    let all = GUARDS.into_iter().chain([GUARD_IN]);
+    all.into_iter().try_for_each(|name| super::pins::remove_link(&pins.links().join(name)))
 }
 
 fn attach_all(
@@ -97,6 +108,14 @@ fn attach_one(
                 return Ok(None);
             }
             let id = p.attach(cgroup, CgroupAttachMode::Single)?;
+            as_fd_link(p.take_link(id)?)
+        }
+        Program::CgroupSkb(p) => {
+            verified(|| p.load())?;
+            if taken_over(pin, p.fd()?.as_fd()) {
+                return Ok(None);
+            }
+            let id = p.attach(cgroup, CgroupSkbAttachType::Ingress, CgroupAttachMode::Single)?;
             as_fd_link(p.take_link(id)?)
         }
         Program::CgroupSock(p) => {

@@ -26,6 +26,16 @@ pub enum KernelError {
         /// The kubelet's cgroup.
         path: PathBuf,
     },
+    /// There is no place for pins that outlives the agent.
+    #[error(
+        "no bpffs is mounted at {}: what is pinned there must outlive this container; mount it on the host (mount -t bpf bpf \
+         /sys/fs/bpf, which systemd does by itself), and give the container the host's /sys/fs/bpf as a hostPath volume",
+        .path.display()
+    )]
+    NoBpffs {
+        /// The directory for the pins.
+        path: PathBuf,
+    },
     /// There is no cgroup v2 hierarchy.
     #[error("no cgroup2 file system is mounted: mount one (mount -t cgroup2 none /sys/fs/cgroup/unified)")]
     NoCgroup,

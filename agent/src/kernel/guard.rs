@@ -68,7 +68,7 @@ impl Kernel {
             return Err(KernelError::GuardNeedsV2 { path: kubepods.to_owned() });
         }
         self.set_flag(config::GUARD_ALL, guarded == Guarded::All)?;
-        attach::guard(&mut self.loader, &self.pins, kubepods)
+        attach::guard(&mut self.loader, &self.pins, kubepods, guarded == Guarded::All)
     }
 
     /// Whether what [`Kernel::guard`] attached is attached to this very cgroup: the kubelet may have made it anew, or another.

@@ -29,12 +29,20 @@ pub struct KernelConfig {
     pub max_addresses: Option<u32>,
     /// Where the host's processes are seen: `/proc`, or where that of the host is mounted.
     pub proc: PathBuf,
+    /// Whether to mount bpffs where it is missing. Not in a container, where the mount would end with it.
+    pub mount_bpffs: bool,
 }
 
 impl KernelConfig {
     /// What most nodes need, with the pins in `pin_dir`.
     pub fn new(pin_dir: impl Into<PathBuf>) -> Self {
-        Self { pin_dir: pin_dir.into(), cgroup: None, max_addresses: None, proc: "/proc".into() }
+        Self {
+            pin_dir: pin_dir.into(),
+            cgroup: None,
+            max_addresses: None,
+            proc: "/proc".into(),
+            mount_bpffs: true,
+        }
     }
 }
 
@@ -69,7 +77,7 @@ impl Kernel {
             Some(path) => path.clone(),
             None => super::find_cgroup()?,
         };
-        let pins = Pins::prepare(&config.pin_dir)?;
+        let pins = Pins::prepare(&config.pin_dir, config.mount_bpffs)?;
         let known = settings(&pins).ok().and_then(|c| c.get(&0, 0).ok());
         let known = known.map(|c| c.0).filter(|c| c.version == VERSION);
         let mut loader = Loader::new(&pins, config.max_addresses);
@@ -175,7 +183,10 @@ impl Kernel {
     /// Detaches everything and removes every pin below `pin_dir`: the node is as if Weft had never been there. The cookies of
     /// the namespaces that were enrolled, in which routes may be left.
     pub fn detach_all(pin_dir: &Path) -> Result<Vec<u64>, KernelError> {
-        let pins = Pins::prepare(pin_dir)?;
+        if !pins::is_bpffs(pin_dir)? {
+            return Ok(Vec::new());
+        }
+        let pins = Pins::prepare(pin_dir, false)?;
         let names = pins::list(&pins.pods())?;
         pins.remove()?;
         Ok(names.iter().filter_map(|p| p.file_name()?.to_str()?.parse().ok()).collect())

@@ -27,9 +27,14 @@ pub(super) struct Pins {
 }
 
 impl Pins {
-    /// Makes the directories, and mounts bpffs where it is missing.
-    pub(super) fn prepare(root: &Path) -> Result<Self, KernelError> {
-        mount_bpffs(root)?;
+    /// Makes the directories. Where bpffs is missing it is mounted if `mount` says so: in a mount namespace of the process's
+    /// own, pins would be gone with it, and with them everything that goes on while no agent runs.
+    pub(super) fn prepare(root: &Path, mount: bool) -> Result<Self, KernelError> {
+        match (is_bpffs(root)?, mount) {
+            (true, _) => {}
+            (false, true) => mount_bpffs(root)?,
+            (false, false) => return Err(KernelError::NoBpffs { path: root.to_owned() }),
+        }
         let pins = Self { root: root.to_owned() };
         for dir in [pins.maps(), pins.links(), pins.pods()] {
             fs::create_dir_all(&dir).map_err(KernelError::file("create", dir))?;
@@ -123,14 +128,32 @@ fn remove_tree(dir: &Path) -> Result<(), KernelError> {
     }
 }
 
-fn mount_bpffs(root: &Path) -> Result<(), KernelError> {
+/// Whether the directory, or what of its path is there, is on a bpffs.
+pub(super) fn is_bpffs(root: &Path) -> Result<bool, KernelError> {
     let existing = root.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
     let kind = statfs(existing).map_err(|e| KernelError::file("look at", existing)(e.into()))?;
-    if kind.filesystem_type() == BPF_FS_MAGIC {
-        return Ok(());
-    }
+    Ok(kind.filesystem_type() == BPF_FS_MAGIC)
+}
+
+fn mount_bpffs(root: &Path) -> Result<(), KernelError> {
     let at = if root.starts_with(BPFFS) { Path::new(BPFFS) } else { root };
     fs::create_dir_all(at).map_err(KernelError::file("create", at))?;
     mount(Some("bpf"), at, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
         .map_err(|e| KernelError::file("mount bpffs at", at)(e.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_bpffs_nothing_is_pinned_and_nothing_mounted_where_that_would_not_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let pins = dir.path().join("weft/node-1");
+        let error = Pins::prepare(&pins, false).unwrap_err();
+        assert!(matches!(error, KernelError::NoBpffs { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("hostPath") && text.contains("mount -t bpf"), "{text}");
+        assert!(!pins.exists());
+    }
 }

@@ -1,5 +1,6 @@
 //! What this machine offers: the rows of `weft-agent check`.
 
+use super::strangers::{judge, strangers};
 use aya::{
     maps::MapType,
     programs::ProgramType,
@@ -27,11 +28,13 @@ pub struct Row {
     pub found: String,
     /// How to mend it; `None` when it is all right.
     pub mend: Option<&'static str>,
+    /// What to know about it, where it is all right.
+    pub advice: Option<&'static str>,
 }
 
 impl Row {
     fn new(name: &'static str, found: impl Into<String>, ok: bool, mend: &'static str) -> Self {
-        Self { name, found: found.into(), mend: (!ok).then_some(mend) }
+        Self { name, found: found.into(), mend: (!ok).then_some(mend), advice: None }
     }
 
     /// Whether it is as it should be.
@@ -40,9 +43,10 @@ impl Row {
     }
 }
 
-/// Looks at everything. Loads tiny programs to try the kernel, and leaves nothing behind.
-pub fn probe() -> Vec<Row> {
-    let mut rows = vec![version(), btf(), cgroup(), bpffs()];
+/// Looks at everything; `contained` in a container, whose mounts end with it. Loads tiny programs to try the kernel, and leaves
+/// nothing behind.
+pub fn probe(contained: bool) -> Vec<Row> {
+    let mut rows = vec![version(), btf(), cgroup(), bpffs(contained), others()];
     rows.extend(capabilities());
     rows.extend(programs());
     rows.extend(maps());
@@ -67,23 +71,41 @@ fn btf() -> Row {
 }
 
 fn cgroup() -> Row {
-    let mend = "mount it: mount -t cgroup2 none /sys/fs/cgroup/unified";
+    let mend = "mount it: mount -t cgroup2 none /sys/fs/cgroup/unified; better, boot with systemd.unified_cgroup_hierarchy=1, as \
+                the guard wants the pods in it";
     match super::find_cgroup() {
         Ok(path) => Row::new("cgroup v2", path.display().to_string(), true, mend),
         Err(e) => Row::new("cgroup v2", e.to_string(), false, mend),
     }
 }
 
-fn bpffs() -> Row {
+/// Programs of others that connections meet as well.
+fn others() -> Row {
+    let name = "programs of others";
+    let mend = "run as root";
+    let found = super::find_cgroup().map_err(|e| e.to_string());
+    match found.and_then(|cgroup| strangers(&cgroup).map_err(|e| e.to_string())) {
+        Ok(found) => match judge(&found) {
+            None => Row::new(name, "none", true, mend),
+            Some((list, mend)) if found.iter().any(|one| one.alone) => Row::new(name, list, false, mend),
+            Some((list, advice)) => Row { advice: Some(advice), ..Row::new(name, list, true, mend) },
+        },
+        Err(e) => Row::new(name, format!("cannot tell: {e}"), false, mend),
+    }
+}
+
+fn bpffs(contained: bool) -> Row {
     let mounted = statfs("/sys/fs/bpf").is_ok_and(|s| s.filesystem_type() == BPF_FS_MAGIC);
     // The agent mounts it itself, if only there is a place to do so.
-    let ok = mounted || Path::new("/sys/fs/bpf").is_dir() && nix::unistd::geteuid().is_root();
+    let ok = mounted || !contained && Path::new("/sys/fs/bpf").is_dir() && nix::unistd::geteuid().is_root();
     let found = match (mounted, ok) {
         (true, _) => "/sys/fs/bpf",
-        (false, true) => "not mounted; the agent mounts it when it starts",
+        (false, true) => "not mounted; an agent outside of a container mounts it when it starts",
         (false, false) => "not mounted",
     };
-    Row::new("bpffs", found, ok, "mount it: mount -t bpf bpf /sys/fs/bpf")
+    let mend = "mount it on the host (mount -t bpf bpf /sys/fs/bpf), and give a container the host's as a hostPath volume: what \
+                is pinned must outlive the agent";
+    Row::new("bpffs", found, ok, mend)
 }
 
 /// The capabilities that are needed, by the numbers of capabilities(7).
@@ -178,7 +200,7 @@ mod tests {
 
     #[test]
     fn every_row_that_is_not_ok_says_how_to_mend_it() {
-        let rows = probe();
+        let rows = probe(false);
         assert!(rows.len() >= 14, "{rows:#?}");
         for row in rows {
             assert!(!row.name.is_empty() && !row.found.is_empty(), "{row:?}");

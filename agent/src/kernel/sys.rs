@@ -11,6 +11,7 @@ use std::{
 
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
@@ -49,6 +50,20 @@ struct CgroupLinkInfo {
     padding: u32,
     cgroup: u64,
     rest: [u64; 8],
+}
+
+/// The members of `union bpf_attr` that BPF_PROG_QUERY reads and writes.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramQuery {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    padding: u32,
+    rest: [u64; 4],
 }
 
 /// # Safety
@@ -94,6 +109,22 @@ pub(super) fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: the layout is BPF_OBJ_GET_INFO_BY_FD's; `info` outlives the call, and the kernel writes at most `length` bytes.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
     Ok(info.cgroup)
+}
+
+/// The ids of the programs that are attached to a cgroup itself, and whether they are so in a way that lets no others beside or
+/// below them.
+pub(super) fn attached(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<(Vec<u32>, bool)> {
+    /// What lets others attach as well: BPF_F_ALLOW_OVERRIDE, BPF_F_ALLOW_MULTI.
+    const SHARED: u32 = 1 | 2;
+    let mut ids = [0_u32; 64];
+    let target = cgroup.as_raw_fd() as u32;
+    let (programs, count) = (ids.as_mut_ptr() as u64, ids.len() as u32);
+    let mut attr = ProgramQuery { target, attach_type, programs, count, ..ProgramQuery::default() };
+    // SAFETY: the layout is BPF_PROG_QUERY's; `ids` outlives the call, and the kernel writes at most `count` of them.
+    unsafe { bpf(BPF_PROG_QUERY, &mut attr) }?;
+    let ids: Vec<u32> = ids.into_iter().take(attr.count as usize).collect();
+    let alone = !ids.is_empty() && attr.attach_flags & SHARED == 0;
+    Ok((ids, alone))
 }
 
 /// The cookie of the network namespace that `socket` belongs to.

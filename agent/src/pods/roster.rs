@@ -3,7 +3,7 @@
 use super::PodSpec;
 use arc_swap::ArcSwap;
 use rustc_hash::FxHashMap;
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use weft_model::WorkloadUid;
 
 /// Where a pod stands.
@@ -38,4 +38,6 @@ pub struct Roster {
     pub listed: ArcSwap<Vec<Listed>>,
     /// Those that are enrolled.
     pub local: LocalPods,
+    /// What else is in the way of pods' connections, by `namespace/name`.
+    pub beside: ArcSwap<BTreeMap<String, String>>,
 }

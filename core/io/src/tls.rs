@@ -1,6 +1,7 @@
 //! Mutual TLS between workloads: configuration, SPIFFE verification, certificates and their rotation.
 
 pub mod ca;
+pub mod clock;
 pub mod config;
 pub mod csr;
 pub mod handshake;
@@ -17,6 +18,7 @@ mod session;
 mod stream;
 
 pub use ca::{CaClient, CaError};
+pub use clock::Clock;
 pub use handshake::{Secured, TlsError};
 pub use message::{Message, Messages};
 pub use record::BadRecord;

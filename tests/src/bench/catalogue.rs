@@ -35,7 +35,7 @@ use Aim::{AtMost, KeepsAtLeast, NeedsAtMost, Told};
 /// All figures, in the order of the report.
 ///
 /// `same_node.*` and `cross_node.*` compare with the same work on the same kind of pods without a mesh, `tls_relay.*` with
-/// a plain rustls relay in place of the mesh, `decide.*` with a linear scan of the same data.
+/// a plain rustls relay in place of the mesh, `guard.*` with the same mesh without a guard of pods that are not known yet, `decide.*` with a linear scan of the same data.
 pub const FIGURES: &[Figure] = &[
     figure("same_node.throughput_1", "Gb/s", KeepsAtLeast(0.97)),
     figure("same_node.rps_64", "requests/s", KeepsAtLeast(0.97)),
@@ -50,6 +50,12 @@ pub const FIGURES: &[Figure] = &[
     figure("cross_node.connections", "connections/s", KeepsAtLeast(0.5)),
     figure("cross_node.cpu_per_100k_requests", "s", AtMost(2.2)),
     figure("cross_node.cpu_per_gb", "s", AtMost(0.5)),
+    figure("guard.connections", "connections/s", KeepsAtLeast(0.97)),
+    figure("guard.rps_64", "requests/s", KeepsAtLeast(0.97)),
+    figure("guard.throughput_1", "Gb/s", KeepsAtLeast(0.97)),
+    figure("guard.all_connections", "connections/s", Told),
+    figure("guard.all_rps_64", "requests/s", Told),
+    figure("guard.all_throughput_1", "Gb/s", Told),
     figure("memory.idle", "MB", Told),
     figure("memory.workloads_10k", "MB", AtMost(20.0)),
     figure("memory.workloads_100k", "MB", Told),

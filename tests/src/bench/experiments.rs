@@ -15,7 +15,7 @@ pub struct Experiment {
 }
 
 /// A kind of load.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Load {
     /// So many streams of bytes.
     Throughput(u32),

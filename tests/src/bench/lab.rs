@@ -3,7 +3,8 @@
 
 use super::{cpu, relay};
 use crate::{
-    Agent, Cluster, Manifests, Mesh, Place, Process, Run, app, binaries, eventually, interrupt, netns::sysctl,
+    Agent, Cluster, Manifests, Mesh, Place, Process, Run, app, binaries, eventually, interrupt,
+    mesh::Options, netns::sysctl,
 };
 use anyhow::{Context, Result, bail};
 use std::{
@@ -24,6 +25,12 @@ pub enum Path {
     Relay,
     /// The mesh.
     Mesh,
+    /// The mesh on nodes of Kubernetes, whose agents guard nothing.
+    Unguarded,
+    /// The same, guarding what is in the mesh.
+    Guarded,
+    /// The same, guarding everything.
+    AllGuarded,
 }
 
 impl Path {
@@ -33,6 +40,9 @@ impl Path {
             Self::Bare => "bare",
             Self::Relay => "TLS relays",
             Self::Mesh => "mesh",
+            Self::Unguarded => "mesh without guard",
+            Self::Guarded => "mesh with guard",
+            Self::AllGuarded => "mesh with guard of everything",
         }
     }
 
@@ -42,7 +52,24 @@ impl Path {
             Self::Bare => "bench-bare",
             Self::Relay => "bench-relay",
             Self::Mesh => "bench-mesh",
+            Self::Unguarded => "bench-unguarded",
+            Self::Guarded => "bench-guarded",
+            Self::AllGuarded => "bench-all-guarded",
         }
+    }
+
+    /// How the mesh's agents are told, where there is one.
+    fn options(self) -> Option<Options> {
+        let guard = match self {
+            Self::Bare | Self::Relay => return None,
+            Self::Mesh => return Some(Options::default()),
+            Self::Unguarded => "off",
+            Self::Guarded => "mesh",
+            Self::AllGuarded => "all",
+        };
+        let told = [("pods", "kube"), ("guard", guard)];
+        let agent = told.map(|(key, value)| (key.to_owned(), value.into())).into_iter().collect();
+        Some(Options { agent, ..Options::default() })
     }
 }
 
@@ -127,8 +154,9 @@ impl Lab {
             pod.netns.run(widen_ports)?;
         }
         let servers = start_servers(&cluster)?;
-        if path == Path::Mesh {
-            return Ok(Self { path, standing: Standing::Meshed(Box::new(Mesh::join(cluster, servers)?)) });
+        if let Some(options) = path.options() {
+            let mesh = Mesh::join_with(cluster, servers, &options)?;
+            return Ok(Self { path, standing: Standing::Meshed(Box::new(mesh)) });
         }
         let relays = if path == Path::Relay { start_relays(&cluster)? } else { Vec::new() };
         let standing = Standing::Plain { relays, _servers: servers, cluster: Box::new(cluster) };

@@ -69,14 +69,16 @@ fn measure(experiment: &Experiment, session: &mut Session, lab: &Lab) -> Result<
             Path::Bare if reading.is_of_proxies() => {}
             Path::Bare => session.record(bare, Side::Bare, value),
             Path::Relay => relay.iter().for_each(|name| session.record(name, Side::Bare, value)),
-            Path::Mesh => {
+            Path::Mesh | Path::Unguarded | Path::Guarded | Path::AllGuarded => {
                 session.record(bare, Side::Mesh, value);
                 relay.iter().for_each(|name| session.record(name, Side::Mesh, value));
             }
         }
         if new_connections && let Some(failures) = endurance::failures(&told) {
             match lab.path {
-                Path::Mesh => session.spoil(bare, format!("the mesh: {failures}")),
+                Path::Mesh | Path::Unguarded | Path::Guarded | Path::AllGuarded => {
+                    session.spoil(bare, format!("the mesh: {failures}"))
+                }
                 Path::Bare => session.note(bare, format!("bare: {failures}")),
                 Path::Relay => {
                     relay.iter().for_each(|name| session.note(name, format!("relays: {failures}")))
@@ -88,7 +90,7 @@ fn measure(experiment: &Experiment, session: &mut Session, lab: &Lab) -> Result<
 }
 
 /// Runs the client and gives what it printed.
-fn load(experiment: &Experiment, session: &Session, lab: &Lab) -> Result<Value> {
+pub fn load(experiment: &Experiment, session: &Session, lab: &Lab) -> Result<Value> {
     let extent = session.extent;
     let (work, command, duration, more) = match experiment.load {
         Load::Throughput(streams) => {

@@ -21,6 +21,7 @@ pub fn state(state: CertState) -> &'static str {
         CertState::Pending => "pending",
         CertState::Valid => "valid",
         CertState::Expired => "expired",
+        CertState::Early => "early",
         CertState::Failed => "failed",
     }
 }

@@ -59,6 +59,9 @@ impl Show for Status {
             let error = or_dash(&*c.last_error);
             let _ = writeln!(text, "certificate {}: {}: {error}", c.state, short_identity(&c.identity));
         }
+        for pod in self.pods.iter().filter(|pod| !pod.warning.is_empty()) {
+            let _ = writeln!(text, "{}: {}", full_name(&pod.namespace, &pod.name), pod.warning);
+        }
         text.push('\n');
         text.push_str(&table(&self.pods));
         text

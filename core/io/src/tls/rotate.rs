@@ -2,6 +2,7 @@
 
 use super::{
     ca::{CaClient, CaError},
+    clock::Clock,
     csr, schedule,
     workload_cert::{BadCertificate, Parts, WorkloadCert},
 };
@@ -27,6 +28,8 @@ pub struct CertOptions {
     pub parallel_requests: usize,
     /// How long the authority may take to answer.
     pub request_timeout: Duration,
+    /// The time of day.
+    pub clock: Clock,
 }
 
 impl Default for CertOptions {
@@ -35,6 +38,7 @@ impl Default for CertOptions {
             trust_domain_aliases: Vec::new(),
             parallel_requests: 8,
             request_timeout: Duration::from_secs(10),
+            clock: Clock::default(),
         }
     }
 }
@@ -51,6 +55,17 @@ pub enum CertError {
     /// No key or request could be made.
     #[error("no key could be made: {0}")]
     Key(String),
+    /// What the authority has just given is over by the clock of this machine.
+    #[error(
+        "a certificate that was issued just now is valid until {until}, and the clock here says {now}: it, or that of the control \
+         plane, is wrong; set it (NTP)"
+    )]
+    Clock {
+        /// The end of its validity.
+        until: String,
+        /// What the clock says.
+        now: String,
+    },
     /// The identity was forgotten while its certificate was awaited.
     #[error("the workload has left")]
     Forgotten,
@@ -66,6 +81,8 @@ pub enum CertState {
     Valid,
     /// The one at hand has expired, and renewal fails.
     Expired,
+    /// The one at hand begins in the future, by the clock of this machine. It is used: others may know the time better.
+    Early,
     /// There never was one: the authority does not give it.
     Failed,
 }
@@ -142,7 +159,7 @@ impl CertManager {
         loop {
             {
                 let now = held.borrow_and_update();
-                if let Some(cert) = now.cert.as_ref().filter(|c| c.is_valid_at(SystemTime::now())) {
+                if let Some(cert) = now.cert.as_ref().filter(|c| c.is_valid_at(self.now())) {
                     return Ok(cert.clone());
                 }
                 if let Some(error) = &now.error {
@@ -173,7 +190,7 @@ impl CertManager {
     pub fn adopt(&self, identity: &Identity, parts: Parts) -> Result<(), BadCertificate> {
         let aliases = &self.shared.issuer.options.trust_domain_aliases;
         let cert = WorkloadCert::new(identity.clone(), parts.key, &parts.chain, aliases)?;
-        let now = SystemTime::now();
+        let now = self.now();
         // When it was issued is not known any more.
         let pause = schedule::renew_in(cert.not_before(), cert.not_after(), now, rand::random());
         if cert.is_valid_at(now) {
@@ -185,7 +202,7 @@ impl CertManager {
 
     /// The certificates that are valid now.
     pub fn valid(&self) -> Vec<Arc<WorkloadCert>> {
-        let now = SystemTime::now();
+        let now = self.now();
         let certs = self.entries().values().filter_map(|e| e.held.borrow().cert.clone()).collect::<Vec<_>>();
         certs.into_iter().filter(|c| c.is_valid_at(now)).collect()
     }
@@ -205,10 +222,16 @@ impl CertManager {
 
     /// All identities and where their certificates stand, sorted by identity.
     pub fn list(&self) -> Vec<CertStatus> {
+        let now = self.now();
+        let entries = self.entries();
         let mut list: Vec<_> =
-            self.entries().iter().map(|(identity, entry)| status(identity, &entry.held.borrow())).collect();
+            entries.iter().map(|(identity, entry)| status(identity, &entry.held.borrow(), now)).collect();
         list.sort_by(|a, b| a.identity.cmp(&b.identity));
         list
+    }
+
+    fn now(&self) -> SystemTime {
+        self.shared.issuer.options.clock.now()
     }
 
     fn entries(&self) -> MutexGuard<'_, FxHashMap<Identity, Entry>> {
@@ -233,10 +256,11 @@ impl CertManager {
     }
 }
 
-fn status(identity: &Identity, held: &Held) -> CertStatus {
+fn status(identity: &Identity, held: &Held, now: SystemTime) -> CertStatus {
     let cert = held.cert.as_deref();
     let state = match (cert, &held.error) {
-        (Some(cert), _) if cert.is_valid_at(SystemTime::now()) => CertState::Valid,
+        (Some(cert), _) if now < cert.not_before() => CertState::Early,
+        (Some(cert), _) if cert.is_valid_at(now) => CertState::Valid,
         (Some(_), _) => CertState::Expired,
         (None, Some(_)) => CertState::Failed,
         (None, None) => CertState::Pending,
@@ -262,15 +286,33 @@ struct Issuer {
 impl Issuer {
     /// Gets a certificate of `identity` after `pause`, publishes it, and renews it for as long as the task lives.
     async fn keep(self, identity: Identity, publish: watch::Sender<Held>, pause: Duration) {
+        let clock = &self.options.clock;
         let mut failures = 0;
-        tokio::time::sleep(pause).await;
+        clock.rest(pause).await;
         loop {
-            let patience = schedule::patience(self.options.request_timeout, left(&publish));
-            let pause = match self.issue(&identity, patience).await {
+            let patience = schedule::patience(self.options.request_timeout, left(&publish, clock.now()));
+            let issued = self.issue(&identity, patience).await.and_then(|cert| match clock.now() {
+                now if cert.is_valid_at(now) => Ok(cert),
+                now => {
+                    let error = CertError::Clock { until: told(cert.not_after()), now: told(now) };
+                    // It serves as soon as the clock is right; until then the next would be the same, and is not asked for at once.
+                    publish.send_modify(|held| held.cert = Some(Arc::new(cert)));
+                    Err(error)
+                }
+            });
+            let pause = match issued {
                 Ok(cert) => {
                     failures = 0;
-                    let now = SystemTime::now();
-                    let pause = schedule::renew_in(now, cert.not_after(), now, rand::random());
+                    let now = clock.now();
+                    if now < cert.not_before() {
+                        tracing::warn!(%identity, from = told(cert.not_before()), now = told(now),
+                            "a certificate that was issued just now begins in the future by the clock here: set it (NTP); until \
+                             then those of other nodes may be refused");
+                    }
+                    // By a clock that is behind, it would live for longer than it does.
+                    let life = cert.not_after().duration_since(cert.not_before()).unwrap_or_default();
+                    let end = cert.not_after().min(now + life);
+                    let pause = schedule::renew_in(now, end, now, rand::random());
                     tracing::debug!(%identity, serial = cert.serial(), next_s = pause.as_secs(), "certificate issued");
                     // At once: who sees the certificate sees the count.
                     self.changes.send_modify(|n| {
@@ -281,7 +323,7 @@ impl Issuer {
                 }
                 Err(error) => {
                     failures += 1;
-                    let pause = schedule::retry_in(failures, left(&publish), rand::random());
+                    let pause = schedule::retry_in(failures, left(&publish, clock.now()), rand::random());
                     tracing::warn!(%identity, %error, retry_ms = pause.as_millis(), "no certificate");
                     // The certificate that is still valid stays in use.
                     publish.send_modify(|held| held.error = Some(error));
@@ -291,7 +333,7 @@ impl Issuer {
                     pause
                 }
             };
-            tokio::time::sleep(pause).await;
+            clock.rest(pause).await;
         }
     }
 
@@ -308,8 +350,13 @@ impl Issuer {
     }
 }
 
+/// A time as people read it, to the second.
+fn told(at: SystemTime) -> String {
+    jiff::Timestamp::try_from(at).map_or_else(|_| "a time of no calendar".to_owned(), |at| format!("{at:.0}"))
+}
+
 /// How long the certificate at hand is still valid; nothing where there is none.
-fn left(held: &watch::Sender<Held>) -> Duration {
+fn left(held: &watch::Sender<Held>, now: SystemTime) -> Duration {
     let not_after = held.borrow().cert.as_ref().map(|cert| cert.not_after());
-    not_after.and_then(|end| end.duration_since(SystemTime::now()).ok()).unwrap_or_default()
+    not_after.and_then(|end| end.duration_since(now).ok()).unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use std::{
     io::Write,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, SystemTime},
 };
@@ -332,6 +332,63 @@ async fn how_long_ago_a_certificate_became_valid_does_not_make_its_renewal_soone
     assert!(manager.is_settled());
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(ca.asked.load(SeqCst), 1);
+}
+
+/// A clock that can be set, in seconds beside the true one, and a manager that goes by it.
+fn with_clock(ahead: i64, life: Duration) -> (Arc<Moody>, CertManager, Arc<AtomicI64>) {
+    let (backdated, works) = (Duration::from_secs(120), usize::MAX);
+    let ca = Arc::new(Moody { ca: TestCa::new(), asked: AtomicUsize::new(0), works, life, backdated });
+    let ahead = Arc::new(AtomicI64::new(ahead));
+    let offset = ahead.clone();
+    let clock = Clock::new(move || {
+        let by = Duration::from_secs(offset.load(SeqCst).unsigned_abs());
+        if offset.load(SeqCst) < 0 { SystemTime::now() - by } else { SystemTime::now() + by }
+    });
+    let manager = CertManager::new(ca.clone(), CertOptions { clock, ..CertOptions::default() });
+    (ca, manager, ahead)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_forward_beyond_the_end_has_the_certificate_renewed() {
+    let (ca, manager, ahead) = with_clock(0, Duration::from_secs(3600));
+    let web = identity("web");
+    manager.certificate(&web).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(ca.asked.load(SeqCst), 1);
+    // The node's clock goes wrong by a day: what it gets is over as well, and it does not ask without end.
+    ahead.store(86_400, SeqCst);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let error = manager.certificate(&web).await.unwrap_err();
+    assert!(matches!(error, CertError::Clock { .. }) && error.to_string().contains("NTP"), "{error}");
+    assert_eq!(manager.list()[0].state, CertState::Expired);
+    let asked = ca.asked.load(SeqCst);
+    assert!((10..60).contains(&asked), "{asked} times in two minutes");
+    // It is put right, and the certificate serves at once; there is a new one soon.
+    ahead.store(0, SeqCst);
+    manager.certificate(&web).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let listed = &manager.list()[0];
+    assert_eq!((listed.state, &listed.last_error), (CertState::Valid, &None));
+    let asked = ca.asked.load(SeqCst);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(ca.asked.load(SeqCst), asked, "it is at rest again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_behind_does_not_put_the_renewal_off() {
+    let life = Duration::from_secs(3600);
+    let (ca, manager, ahead) = with_clock(-30 * 86_400, life);
+    let web = identity("web");
+    manager.certificate(&web).await.unwrap();
+    assert_eq!(manager.list()[0].state, CertState::Early, "it is used all the same");
+    tokio::time::sleep(life).await;
+    assert!(ca.asked.load(SeqCst) >= 2, "half of its life is over, whatever the clock says");
+    // Set back once more while the certificate waits for its renewal.
+    let asked = ca.asked.load(SeqCst);
+    ahead.store(-60 * 86_400, SeqCst);
+    tokio::time::sleep(life).await;
+    assert!(ca.asked.load(SeqCst) > asked);
+    assert!(ca.asked.load(SeqCst) < asked + 10);
 }
 
 /// An authority that never answers.

@@ -107,7 +107,13 @@ pub fn answers(nodes: &BTreeMap<String, Status>, errors: &BTreeMap<String, Strin
     });
     let failed: Vec<_> = failed.collect();
     let enrolled = nodes.values().flat_map(|s| &s.pods).filter(|p| p.state == "enrolled").count();
+    let beside = nodes.iter().flat_map(|(node, s)| {
+        let some = s.pods.iter().filter(|p| !p.warning.is_empty());
+        some.map(move |p| format!("{node}: {}/{}: {}", p.namespace, p.name, p.warning))
+    });
+    let beside: Vec<_> = beside.collect();
     findings.push(match failed.is_empty() {
+        true if !beside.is_empty() => Finding::look(PODS, some_of(&beside), "the message names it"),
         true => Finding::ok(PODS, format!("{enrolled} enrolled")),
         false => Finding::bad(PODS, some_of(&failed), "the message names it"),
     });
