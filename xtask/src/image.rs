@@ -89,7 +89,7 @@ fn image(short: &str, package: &str, user: &str, program: &Path) -> Result<Image
 }
 
 /// Where cargo builds.
-fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     let named = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     named.map_or_else(|| shell::workspace().join("target"), |dir| shell::workspace().join(dir))
 }

@@ -14,6 +14,7 @@ mod licences;
 mod sbom;
 mod setup;
 mod shell;
+mod skew;
 mod steps;
 mod test;
 
