@@ -12,7 +12,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 use weft_io::discovery::{
@@ -26,6 +26,9 @@ use weft_io::discovery::{
         workload::{Address, address},
     },
 };
+
+/// So many nodes connect at once: a handshake must not wait for thousands of others.
+const CONNECTING: usize = 64;
 
 /// What the nodes count together.
 #[derive(Default)]
@@ -53,12 +56,16 @@ async fn listen(dir: &Path, url: &str, count: usize, resources: usize) -> Result
     };
     let counted = Arc::new(Counted::default());
     let (synced, mut watched) = watch::channel(0);
+    let connecting = Arc::new(Semaphore::new(CONNECTING));
     let began = Instant::now();
     for _ in 0..count {
         let (endpoint, counted, synced) = (endpoint.clone(), counted.clone(), synced.clone());
+        let connecting = connecting.clone();
         tokio::spawn(async move {
-            if let Err(error) = node(&endpoint, &counted, &synced, resources).await {
+            if let Err(error) = node(&endpoint, &connecting, &counted, &synced, resources).await {
+                // What is measured without it is something else.
                 eprintln!("a node's stream ended: {error:#}");
+                std::process::exit(1);
             }
         });
     }
@@ -94,6 +101,7 @@ async fn listen(dir: &Path, url: &str, count: usize, resources: usize) -> Result
 /// One node; `synced` counts those that hold `expected` addresses.
 async fn node(
     endpoint: &ControlEndpoint,
+    connecting: &Semaphore,
     counted: &Counted,
     synced: &watch::Sender<usize>,
     expected: usize,
@@ -105,9 +113,11 @@ async fn node(
     }
     let mut request = Request::new(ReceiverStream::new(outgoing));
     endpoint.authorize(&mut request).await?;
+    let place = connecting.acquire().await?;
     let mut client =
         AggregatedDiscoveryServiceClient::new(endpoint.connect().await?).max_decoding_message_size(64 << 20);
     let mut responses = client.delta_aggregated_resources(request).await?.into_inner();
+    drop(place);
     let mut held = 0;
     while let Some(response) = responses.message().await? {
         counted.bytes.fetch_add(response.encoded_len(), Relaxed);

@@ -94,11 +94,24 @@ impl Agents {
 }
 
 impl Entry {
+    /// How many are connected, this one included.
+    pub fn count(&self) -> usize {
+        self.agents.count()
+    }
+
     /// Notes something about the connection.
     pub fn note(&self, change: impl FnOnce(&mut Agent)) {
         if let Some(agent) = self.agents.lock().1.get_mut(&self.key) {
             change(agent);
         }
+    }
+}
+
+#[cfg(test)]
+impl Entry {
+    /// Somebody else who is connected.
+    pub(super) fn beside(&self, node: String) -> Entry {
+        self.agents.enter(node)
     }
 }
 

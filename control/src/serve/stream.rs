@@ -1,7 +1,8 @@
 //! One node's discovery stream.
 //!
 //! Of each kind one response is under way at a time: the next one is made when the node has answered, out of what is
-//! new by then. Addresses wait until the policies that are under way are taken.
+//! new by then. Addresses wait until the policies that are under way are taken. Where many nodes listen, what changes within a
+//! moment is told together: a message costs more than what is in it.
 
 use super::{
     Resources,
@@ -11,8 +12,11 @@ use super::{
 };
 use crate::metrics::Metrics;
 use prost_types::value;
-use std::{collections::VecDeque, pin::Pin, sync::Arc};
-use tokio::sync::{mpsc, watch};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -28,6 +32,18 @@ use weft_io::discovery::{
 /// Responses are cut at about this many bytes: others' clients accept 4 MiB where nobody told them better, and whoever
 /// reads them keeps room for the largest.
 const RESPONSE_BYTES: usize = 512 << 10;
+/// Whoever writes them keeps as much room, for each node: where there are many, responses are shorter, and all that room is
+/// about this.
+const ALL_RESPONSES: usize = 128 << 20;
+/// But no shorter than this: each is waited for.
+const SHORTEST_RESPONSE: usize = 32 << 10;
+
+/// For each node that listens, changes are gathered for so long: a message costs 20 µs of a core, however many changes are in it.
+const PER_NODE: Duration = Duration::from_micros(50);
+/// Timers are no finer than that.
+const SHORTEST_PACE: Duration = Duration::from_millis(1);
+/// However many they are, nobody waits for longer than that.
+const LONGEST_PACE: Duration = Duration::from_millis(250);
 
 /// So many types that are not known here are noted of a node.
 const UNKNOWN_TYPES: usize = 8;
@@ -72,6 +88,8 @@ impl AggregatedDiscoveryService for Discovery {
             sender,
             subscriptions: Default::default(),
             nonces: 0,
+            quiet_until: Instant::now(),
+            is_late: false,
         };
         let (shutdown, ready) = (self.shutdown.clone(), self.ready.clone());
         tokio::spawn(async move {
@@ -111,6 +129,10 @@ struct Session {
     /// In the order of `ORDER`.
     subscriptions: [Option<Subscription>; ORDER.len()],
     nonces: u64,
+    /// Changes wait until then.
+    quiet_until: Instant,
+    /// Whether there may be some that wait.
+    is_late: bool,
 }
 
 impl Session {
@@ -143,7 +165,11 @@ impl Session {
                     Ok(None) => return Status::ok("the node closed the stream"),
                     Err(status) => return status,
                 },
-                changed = changes.changed() => match changed {
+                () = sleep_until(self.quiet_until), if self.is_late => {
+                    changes.mark_unchanged();
+                    Ok(())
+                }
+                changed = changes.changed(), if !self.is_late => match changed {
                     Ok(()) => Ok(()),
                     Err(_) => return Status::unavailable("control is going"),
                 },
@@ -206,7 +232,7 @@ impl Session {
             let missing = self.resources.beyond(kind, &self.node, &request.initial_resource_versions);
             let upto = missing.upto;
             // Also where there is nothing to tell: the node waits to hear that.
-            let queue = cut(missing);
+            let queue = cut(missing, self.room());
             self.subscriptions[at] = Some(Subscription { upto, queue, pending: None });
             return Ok(());
         };
@@ -230,8 +256,17 @@ impl Session {
         Ok(())
     }
 
+    /// How long a response may be.
+    fn room(&self) -> usize {
+        (ALL_RESPONSES / self.entry.count().max(1)).clamp(SHORTEST_RESPONSE, RESPONSE_BYTES)
+    }
+
     /// Sends what may be sent now.
     async fn send_all(&mut self) -> Result<(), Status> {
+        let now = Instant::now();
+        let is_quiet = now < self.quiet_until;
+        let room = self.room();
+        self.is_late = false;
         for (at, kind) in ORDER.into_iter().enumerate() {
             if self.subscriptions[..at].iter().flatten().any(Subscription::is_under_way) {
                 break;
@@ -241,11 +276,16 @@ impl Session {
                 continue;
             }
             if subscription.queue.is_empty() {
+                if is_quiet {
+                    self.is_late = true;
+                    continue;
+                }
                 let missing = self.resources.since(kind, &self.node, subscription.upto);
                 let missing = missing.ok_or_else(|| Status::aborted("too far behind; connect again"))?;
                 subscription.upto = missing.upto;
                 if !missing.resources.is_empty() || !missing.removed.is_empty() {
-                    subscription.queue = cut(missing);
+                    subscription.queue = cut(missing, room);
+                    self.quiet_until = now + pace(self.entry.count());
                 }
             }
             let Some(part) = subscription.queue.pop_front() else { continue };
@@ -269,6 +309,13 @@ impl Session {
     }
 }
 
+/// For how long changes are gathered for a node, of so many.
+fn pace(nodes: usize) -> Duration {
+    let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
+    let pace = PER_NODE.saturating_mul(nodes).min(LONGEST_PACE);
+    if pace < SHORTEST_PACE { Duration::ZERO } else { pace }
+}
+
 /// What a request about the agent itself says of its readiness.
 fn says_ready(request: &DeltaDiscoveryRequest) -> bool {
     let metadata = request.node.as_ref().and_then(|node| node.metadata.as_ref());
@@ -284,13 +331,13 @@ struct Part {
 }
 
 /// Cuts what is missing into parts; at least one.
-fn cut(missing: Missing) -> VecDeque<Part> {
+fn cut(missing: Missing, room: usize) -> VecDeque<Part> {
     let mut parts = VecDeque::new();
     let mut part = Part { removed: missing.removed, ..Part::default() };
     let mut bytes = 0;
     for resource in missing.resources {
         let size = size_of(&resource);
-        if bytes > 0 && bytes + size > RESPONSE_BYTES {
+        if bytes > 0 && bytes + size > room {
             parts.push_back(std::mem::take(&mut part));
             bytes = 0;
         }

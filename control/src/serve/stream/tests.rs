@@ -28,6 +28,8 @@ fn session(resources: &Arc<Resources>) -> (Session, Sent) {
         sender,
         subscriptions: Default::default(),
         nonces: 0,
+        quiet_until: Instant::now(),
+        is_late: false,
     };
     (session, sent)
 }
@@ -79,4 +81,38 @@ async fn what_is_cut_says_that_more_follows() {
         parts.push((response.resources.len(), response.more_follows));
     }
     assert_eq!(parts, [(1, true), (1, true), (1, false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_within_a_moment_is_told_together_where_many_listen() {
+    let resources = Arc::new(Resources::default());
+    let (mut session, mut sent) = session(&resources);
+    let crowd: Vec<_> = (0..999).map(|n| session.entry.beside(format!("n{n}"))).collect();
+    session.take(request(Kind::Address, "")).unwrap();
+    session.send_all().await.unwrap();
+    let first = sent.try_recv().unwrap().unwrap();
+    session.take(request(Kind::Address, &first.nonce)).unwrap();
+    let mut told = async |session: &mut Session| {
+        session.send_all().await.unwrap();
+        let response = sent.try_recv().ok()?.unwrap();
+        session.take(request(Kind::Address, &response.nonce)).unwrap();
+        Some(response.resources.len())
+    };
+    let change = |name: &str| resources.apply(&[Delta::Service(Service::new("shop", name, name))]);
+    change("a");
+    assert_eq!(told(&mut session).await, Some(1), "the first one waits for nothing");
+    for name in ["b", "c", "d"] {
+        change(name);
+        assert_eq!(told(&mut session).await, None, "{name}");
+        assert!(session.is_late, "nobody comes back to it");
+    }
+    tokio::time::advance(pace(1000)).await;
+    assert_eq!(told(&mut session).await, Some(3));
+    drop(crowd);
+    tokio::time::advance(LONGEST_PACE).await;
+    for name in ["e", "f"] {
+        change(name);
+        assert_eq!(told(&mut session).await, Some(1), "{name}: a few nodes wait for nothing");
+    }
+    assert!(pace(1_000_000) == LONGEST_PACE && pace(2).is_zero());
 }
