@@ -137,6 +137,10 @@ impl Follower {
             lock(&self.enroller.kernel).attach()?;
             self.enroller.forget_others();
             self.attached = true;
+            // Before it is ready: that lets pods onto the node, which are to find it.
+            if let Some(guard) = self.guard.as_mut() {
+                guard.stand(&self.enroller.kernel);
+            }
         }
         // A successor could get them from nobody, should control be away.
         if !self.shared.certs.is_settled() || *self.kept.borrow() < *self.shared.certs.changes().borrow() {

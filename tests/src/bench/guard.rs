@@ -7,6 +7,7 @@ use super::{
     traffic,
 };
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 /// What is measured on a node, and the figures of the default guard and of that of everything.
 const MEASURED: [(Load, &str, &str); 3] = [
@@ -50,6 +51,9 @@ fn compare(
             let lab = if load == Load::Connections { labs.fresh(path)? } else { labs.get(path)? };
             let told = traffic::load(experiment, session, lab)?;
             session.record(name, side, reading.read(&told, 0.0)?);
+            if let Some(seconds) = told["each_second"].as_array() {
+                session.record_each_second(name, side, seconds.iter().filter_map(Value::as_f64).collect());
+            }
         }
     }
     Ok(())

@@ -153,7 +153,11 @@ impl Lab {
         for pod in cluster.pods.values() {
             pod.netns.run(widen_ports)?;
         }
-        let servers = start_servers(&cluster)?;
+        let mut servers = start_servers(&cluster)?;
+        if matches!(path, Path::Unguarded | Path::Guarded | Path::AllGuarded) {
+            // Such agents find a pod by a process in it, as Kubernetes has one in each.
+            servers.push(app::serve(cluster.pod("bench/client")?, "echo", Work::Echo as u16)?);
+        }
         if let Some(options) = path.options() {
             let mesh = Mesh::join_with(cluster, servers, &options)?;
             return Ok(Self { path, standing: Standing::Meshed(Box::new(mesh)) });

@@ -38,7 +38,7 @@ fn pods_are_found_and_carried_and_those_outside_pass() -> Result<()> {
     if !require_kernel() {
         return Ok(());
     }
-    let mesh = bookshop("kube-found")?;
+    let mut mesh = bookshop("kube-found")?;
     let _desk = app::serve_http(mesh.pod(OUT.to)?, 8080)?;
     for way in [TUNNEL, DIRECT, OUT] {
         for to in way.targets(&mesh, 8080)? {
@@ -51,8 +51,16 @@ fn pods_are_found_and_carried_and_those_outside_pass() -> Result<()> {
         let got = into.call(&mesh, &["get", &to.to_string()])?;
         ensure!(got["error"] != "ECONNREFUSED", "it waits as if nobody knew it: {got}");
     }
+    // The agents look each second.
+    std::thread::sleep(std::time::Duration::from_millis(2500));
     for node in ["node-a", "node-b"] {
         ensure!(counter(&mesh, node, "guarded")? == 0, "nobody was kept waiting");
+        // What is attached stays so, second after second.
+        let log = mesh.agent(node)?.process().log()?;
+        ensure!(
+            log.contains("are guarded until they are known") && !log.contains("is another one now"),
+            "{log}"
+        );
     }
     Ok(())
 }
