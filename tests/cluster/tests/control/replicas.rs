@@ -32,7 +32,10 @@ fn an_agent_that_comes_to_another_replica_gets_the_difference() -> Result<()> {
     first.process.stop(Duration::from_secs(20))?;
     node.status("the connection is lost", |s| !s.connected || s.last_error.is_some());
     let count = || second.metric("weft_control_agents");
-    until("the node is at the second replica", || Ok(ensure!(count()? == 1)))?;
+    until("the node is at the second replica", || {
+        ensure!(count()? == 1);
+        Ok(())
+    })?;
     node.status("it is connected again", |s| s.connected);
     // Something that comes after it shows that all before it has arrived.
     stage.pod("late", "web", "n1", "10.0.0.9")?;
@@ -74,7 +77,10 @@ fn one_authority_is_made_and_one_replica_leads() -> Result<()> {
     // The leader goes in peace, and the other one takes over without waiting for the Lease to end.
     let (leading, other) = if leader == "one" { (&mut first, "two") } else { (&mut second, "one") };
     leading.process.stop(Duration::from_secs(20))?;
-    until("the other one leads", || Ok(ensure!(holder()? == other)))?;
+    until("the other one leads", || {
+        ensure!(holder()? == other);
+        Ok(())
+    })?;
     // What is single goes on: the roots are written again by the new leader.
     stage.kubectl().run(&["delete", "configmap", "weft-ca-root", "-n", "weft-system"])?;
     ensure!(fs::read_to_string(stage.root()?)? == root);

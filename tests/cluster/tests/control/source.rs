@@ -110,7 +110,10 @@ fn policies_are_read_in_the_version_that_the_cluster_serves() -> Result<()> {
     stage.kubectl().apply(&old.replace("serviceAccounts", "serviceAcounts"))?;
     let reason =
         ["get", "authorizationpolicy", "p", "-n", "shop", "-o", "jsonpath={.status.conditions[*].reason}"];
-    until("the condition says it", || Ok(ensure!(stage.kubectl().run(&reason)?.contains("Rejected"))))?;
+    until("the condition says it", || {
+        ensure!(stage.kubectl().run(&reason)?.contains("Rejected"));
+        Ok(())
+    })?;
     stage.kubectl().apply(&old)?;
 
     // The types are upgraded, and the old version is served no more.
@@ -118,9 +121,10 @@ fn policies_are_read_in_the_version_that_the_cluster_serves() -> Result<()> {
     stage.serve_policies(&[("v1", true), ("v1beta1", true)])?;
     stage.serve_policies(&[("v1", true), ("v1beta1", false)])?;
     until("control reads the new version", || {
-        Ok(ensure!(control.process.log()?.contains(
+        ensure!(control.process.log()?.contains(
             "the cluster serves the kind in another version kind=\"AuthorizationPolicy\" version=\"v1\""
-        )))
+        ));
+        Ok(())
     })?;
     stage.kubectl().apply(&POLICY.replace("name: p,", "name: p2,"))?;
     node.until("another policy", |s| s.policies().count() == 2);
@@ -228,7 +232,8 @@ fn what_is_wrong_is_said_at_the_object_until_it_is_mended() -> Result<()> {
     };
     until("the condition says it", || {
         let (reason, message) = condition()?;
-        Ok(ensure!(reason == "Rejected" && !message.is_empty(), "{reason}: {message}"))
+        ensure!(reason == "Rejected" && !message.is_empty(), "{reason}: {message}");
+        Ok(())
     })?;
     let events = || -> Result<Vec<String>> {
         let all = ["get", "events.events.k8s.io", "-n", "shop"];
@@ -250,7 +255,10 @@ fn what_is_wrong_is_said_at_the_object_until_it_is_mended() -> Result<()> {
     ensure!(described.contains("WeftRejected"), "{described}");
 
     stage.kubectl().apply(POLICY)?;
-    until("the condition says that it is mended", || Ok(ensure!(condition()?.0 == "Accepted")))?;
+    until("the condition says that it is mended", || {
+        ensure!(condition()?.0 == "Accepted");
+        Ok(())
+    })?;
     ensure!(events()? == said, "an Event was written about nothing");
     Ok(())
 }

@@ -36,7 +36,7 @@ use std::{process::ExitCode, time::Instant};
 type Scenario = fn(&Stage) -> Result<String>;
 
 /// In this order; `install` is taken whatever is asked for, the others need it.
-const SCENARIOS: [(&str, Scenario); 17] = [
+const SCENARIOS: [(&str, Scenario); 18] = [
     ("install", install::run),
     ("opt-in", opt_in::run),
     ("see", see::run),
