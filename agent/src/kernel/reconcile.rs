@@ -5,11 +5,13 @@
 
 mod desired;
 mod joins;
+mod local;
 mod pairs;
 mod plain;
 mod plan;
 
-pub use desired::{Desired, LocalPod};
+pub use desired::Desired;
+pub use local::LocalPod;
 pub use plan::{Change, Plan};
 
 use super::{Kernel, KernelError, maps::Table, pins::Pins};

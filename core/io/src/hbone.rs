@@ -11,6 +11,7 @@ pub mod stream;
 pub mod usage;
 
 mod keepalive;
+mod window;
 
 pub use budget::Budget;
 pub use error::HboneError;

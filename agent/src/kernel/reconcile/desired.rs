@@ -1,23 +1,15 @@
 //! What the maps should say.
 
-use super::{pairs, plain};
+use super::{
+    local::{Local, LocalPod},
+    pairs, plain,
+};
 use rustc_hash::FxHashMap;
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 use weft_ebpf_abi::{
     Addr, Backend, BackendKey, Destination, Endpoint, PairKey, PlainKey, Service, destination, service,
 };
-use weft_model::{Name, Snapshot, Workload, WorkloadUid, snapshot::ServiceEntry};
-
-/// A pod that is enrolled on this node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalPod {
-    /// The cookie of its namespace.
-    pub cookie: u64,
-    /// The workload it is.
-    pub uid: WorkloadUid,
-    /// Addresses that it has in its namespace, while the mesh knows none of it.
-    pub addresses: Vec<IpAddr>,
-}
+use weft_model::{Name, Snapshot, snapshot::ServiceEntry};
 
 /// The contents of the maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,12 +24,6 @@ pub struct Desired {
     pub pairs: FxHashMap<PairKey, u32>,
     /// `PLAIN`.
     pub plain: FxHashMap<PlainKey, u32>,
-}
-
-/// A local pod with its workload.
-pub(super) struct Local<'a> {
-    pub(super) pod: &'a LocalPod,
-    pub(super) workload: &'a Arc<Workload>,
 }
 
 impl Desired {

@@ -1,6 +1,6 @@
 //! Who may reach whom on the node, decided beforehand: the kernel only looks the answer up.
 
-use super::desired::Local;
+use super::local::Local;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 use weft_ebpf_abi::{PairKey, pair};

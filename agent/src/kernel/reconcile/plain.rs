@@ -2,7 +2,7 @@
 //! where no policy looks at addresses, the port alone decides, and the kernel lets in what is allowed. Refusals stay the
 //! agent's, which resets them and tells why.
 
-use super::{desired::Local, pairs};
+use super::{local::Local, pairs};
 use rustc_hash::FxHashMap;
 use weft_ebpf_abi::{PlainKey, plain};
 use weft_model::{Snapshot, decide::inbound, policy::Connection};

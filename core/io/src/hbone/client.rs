@@ -1,12 +1,12 @@
 //! The client's side of one tunnel connection.
 
 use super::{
-    budget::Window,
     error::HboneError,
     headers::{Authority, Baggage, Forwarded, Traceparent},
     keepalive::Keepalive,
     settings::{REMEMBERED_RESETS, SMALL_FRAMES, Settings},
     stream::{Held, Stream},
+    window::Window,
 };
 use crate::tls::{TlsIo, WorkloadCert, handshake};
 use bytes::Bytes;

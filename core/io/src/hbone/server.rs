@@ -1,11 +1,11 @@
 //! The server's side of tunnel connections.
 
 use super::{
-    budget::Window,
     headers::{Authority, Baggage, Forwarded, Traceparent},
     keepalive::Keepalive,
     settings::{FAULTY_STREAMS, REMEMBERED_RESETS, SMALL_FRAMES, Settings, UNSEEN_RESETS},
     stream::Stream,
+    window::Window,
 };
 use crate::{
     lifecycle::drain::Watcher,
