@@ -122,7 +122,7 @@ impl Parts {
 
     fn kubernetes(&self) -> Result<()> {
         eprintln!(
-            "building Kubernetes {KUBERNETES} from its modules, which takes some ten minutes on two cores"
+            "building Kubernetes {KUBERNETES} from its modules, which takes some five minutes on two cores"
         );
         self.module("kubernetes", &MODULE)?;
         // Clients and servers compare versions: without this they would all be v0.0.0.
