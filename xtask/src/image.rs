@@ -18,7 +18,7 @@ const GROUP: &str = "root:x:0:\nnonroot:x:65532:\n";
 const NAMES: &str = "hosts: files dns\n";
 
 /// What there are images of: the program, its package and whom it runs as. The agent is root within its capabilities.
-const PROGRAMS: [(&str, &str, &str); 2] =
+pub const PROGRAMS: [(&str, &str, &str); 2] =
     [("agent", "weft-agent", "0:0"), ("control", "weft-control", NONROOT)];
 
 #[derive(Args, Default)]
@@ -74,15 +74,20 @@ pub fn build(options: &Options) -> Result<Vec<(PathBuf, String)>> {
 fn image(short: &str, package: &str, user: &str, program: &Path) -> Result<Image> {
     let bill = Bill::of(package)?;
     let licence = std::fs::read_to_string(shell::workspace().join("LICENSE")).context("LICENSE")?;
+    Ok(bare(short, env!("CARGO_PKG_VERSION"), package, user, program)?
+        .text("/usr/share/weft/LICENSE", &licence)
+        .text("/usr/share/weft/LICENSES.dependencies", &bill.licences()?)
+        .text("/usr/share/weft/sbom.spdx.json", &serde_json::to_string_pretty(&bill.spdx())?))
+}
+
+/// An image of what a program needs to run, without what must come with it where it is given to others.
+pub fn bare(short: &str, tag: &str, package: &str, user: &str, program: &Path) -> Result<Image> {
     let place = format!("/usr/local/bin/{package}");
-    Ok(Image::new(&format!("weft.dev/{short}:{}", env!("CARGO_PKG_VERSION")))
+    Ok(Image::new(&format!("weft.dev/{short}:{tag}"))
         .program(&place, program)?
         .text("/etc/passwd", PASSWD)
         .text("/etc/group", GROUP)
         .text("/etc/nsswitch.conf", NAMES)
-        .text("/usr/share/weft/LICENSE", &licence)
-        .text("/usr/share/weft/LICENSES.dependencies", &bill.licences()?)
-        .text("/usr/share/weft/sbom.spdx.json", &serde_json::to_string_pretty(&bill.spdx())?)
         .directory("/tmp", 0o1777)
         .entrypoint(&[&place])
         .user(user))

@@ -1,22 +1,19 @@
 //! Agent and control of another revision, for the scenario that has them beside the present ones: built from that revision's
 //! own sources, in a target directory of their own: in the same one cargo would take the crates of both for one another.
 
-use crate::{image::target, shell};
+use crate::{
+    image::{PROGRAMS, bare, target},
+    shell,
+};
 use anyhow::{Context, Result, ensure};
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
-use weft_cluster::{
-    Cluster,
-    image::{Image, stripped},
-};
+use weft_cluster::{Cluster, image::stripped};
 
 /// Their images' tag; `tests/cluster/tests/e2e/skew.rs` names it too.
 const TAG: &str = "skew";
-/// As in `image`.
-const PROGRAMS: [(&str, &str, &str); 2] =
-    [("agent", "weft-agent", "0:0"), ("control", "weft-control", "65532:65532")];
 
 /// The revision to take where none is named: the newest release of the minor version before.
 pub fn release_before() -> Result<Option<String>> {
@@ -57,20 +54,8 @@ pub fn build(revision: &str) -> Result<Other> {
 /// Makes the images of a revision and imports them.
 pub fn import(other: &Other, cluster: &Cluster) -> Result<()> {
     for (short, package, user) in PROGRAMS {
-        let program = other.directory.join(package);
         let archive = other.directory.join(format!("{short}.tar"));
-        let place = format!("/usr/local/bin/{package}");
-        Image::new(&format!("weft.dev/{short}:{TAG}"))
-            .program(&place, &program)?
-            .text(
-                "/etc/passwd",
-                "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n",
-            )
-            .text("/etc/nsswitch.conf", "hosts: files dns\n")
-            .directory("/tmp", 0o1777)
-            .entrypoint(&[&place])
-            .user(user)
-            .build(&archive)?;
+        bare(short, TAG, package, user, &other.directory.join(package))?.build(&archive)?;
         cluster.import(&archive)?;
     }
     Ok(())
